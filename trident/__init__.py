@@ -1,0 +1,3 @@
+"""Trident: torch.nn with kernels written in Triton."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""A Triton backend for CPUs: any @triton.jit kernel as native, vectorised, multi-threaded code."""
