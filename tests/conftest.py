@@ -1,0 +1,15 @@
+"""Tests run every kernel (speed decisions are off), and memory that was never written is NaN."""
+
+import pytest
+import torch
+
+from trident.runtime import route
+
+torch.use_deterministic_algorithms(True, warn_only=True)  # torch then fills torch.empty with NaN
+assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+@pytest.fixture(autouse=True)
+def kernels():
+    with route.forced("kernels"):
+        yield

@@ -1,0 +1,6 @@
+"""The functions of torch.nn.functional that Trident has kernels for, with torch's signatures."""
+
+from trident.ops._activation import gelu as gelu
+from trident.ops._activation import relu as relu
+from trident.ops._activation import silu as silu
+from trident.ops._layer_norm import layer_norm as layer_norm

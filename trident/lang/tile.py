@@ -1,0 +1,43 @@
+"""Tiles of rows: the addressing, loads and reductions that row-wise kernels share."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def row_tile(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Rows [BLOCK_M, 1] (int64, so that rows * N cannot overflow), columns [1, BLOCK_N], and their masks."""
+    rows = (tile * tl.full((1,), BLOCK_M, tl.int64) + tl.arange(0, BLOCK_M))[:, None]
+    cols = tl.arange(0, BLOCK_N)[None, :]
+    return rows, cols, rows < M, cols < N
+
+
+@triton.jit
+def flat_tile(N, BLOCK: tl.constexpr):
+    """The offsets [BLOCK] of this program in N elements, and their mask. int64: N may exceed 2^31."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    return at, at < N
+
+
+@triton.jit
+def load(ptr, mask, other=0.0):
+    """Load in float32 (float64 stays float64); masked lanes read `other`."""
+    x = tl.load(ptr, mask=mask, other=other)
+    if x.dtype != tl.float64:
+        x = x.to(tl.float32)
+    return x
+
+
+@triton.jit
+def row_sum(x):
+    return tl.sum(x, axis=1, keep_dims=True)
+
+
+@triton.jit
+def row_mean(x, N):
+    return tl.sum(x, axis=1, keep_dims=True) / N
+
+
+@triton.jit
+def col_sum(x):
+    return tl.sum(x, axis=0, keep_dims=True)

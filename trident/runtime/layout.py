@@ -1,0 +1,11 @@
+"""How tensors lie in memory: pointwise kernels walk over storage, so their operands must lie alike."""
+
+import torch
+from torch import Tensor
+
+
+def lying_as(t: Tensor, model: Tensor) -> Tensor:
+    """`t` itself if its strides are `model`'s, else a copy of it that lies as `model` does."""
+    if t.stride() == model.stride():
+        return t
+    return torch.empty_strided(model.shape, model.stride(), dtype=t.dtype, device=t.device).copy_(t)
