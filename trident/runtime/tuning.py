@@ -71,7 +71,7 @@ def _row_meta(M: int, N: int, device: torch.device) -> dict[str, int]:
     if device.type == "cuda":
         block_m = max(1, min(16, 4096 // block_n))
         return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": min(16, max(4, block_m * block_n // 1024))}
-    return {"BLOCK_M": max(1, min(64, 16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
