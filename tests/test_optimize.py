@@ -95,7 +95,7 @@ def test_shared_modules_and_copies():
 
 def test_a_non_module_is_refused():
     for function in (trident.optimize, trident.restore):
-        with pytest.raises(TypeError, match="expected a torch.nn.Module"):
+        with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
             function(torch.nn.functional.relu)
 
 

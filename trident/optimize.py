@@ -1,7 +1,7 @@
 """`optimize` swaps a model's modules for Trident's by class reassignment; `restore` undoes it.
 
 An object keeps its identity, parameters, buffers, hooks, name, training mode and device: only its class changes, and
-with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone, because its forward may differ.
+with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ.
 """
 
 from dataclasses import dataclass, field
