@@ -24,6 +24,7 @@ class Case:
     inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [torch.randn(shape, dtype=torch.float64)]
     # float64 or integer tensors; the floating ones are cast to the dtype under test and are differentiated
     reduced: Callable[[Shape], int] = lambda shape: 1  # the longest sum behind an element of the results
+    exact: Callable[..., torch.Tensor] | None = None  # a better float64 reference, where torch's computes in float32
     dtypes: Sequence[torch.dtype] = ALL
     specials: Sequence[float] | None = None  # kinks of a pointwise operator, where sub-gradients must be torch's
     random: bool = False  # draws random numbers: values are checked in the operator's own test file
