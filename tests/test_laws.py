@@ -210,7 +210,13 @@ def second_order(fn, inputs) -> list[torch.Tensor]:
 @each_value
 def test_double_backward(case):
     inputs = make(case, case.shapes[0], torch.float64)
-    close(second_order(case.ours, inputs), second_order(case.reference, inputs), torch.float64, 1000)
+    try:
+        expected = second_order(case.reference, inputs)
+    except RuntimeError as error:  # torch has no derivative of its backward: neither have we
+        with pytest.raises(type(error)):
+            second_order(case.ours, inputs)
+        return
+    close(second_order(case.ours, inputs), expected, torch.float64, 1000)
 
 
 @each_value
