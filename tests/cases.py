@@ -1,6 +1,7 @@
 """What each operator is checked against, and at which sizes it is timed. Tests and the bench both read this."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class Case:
     inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [torch.randn(shape, dtype=torch.float64)]
     # float64 or integer tensors; the floating ones are cast to the dtype under test and are differentiated
     reduced: Callable[[Shape], int] = lambda shape: 1  # the longest sum behind an element of the results
+    exact: Callable[..., torch.Tensor] | None = None  # a better float64 reference, where torch's computes in float32
     dtypes: Sequence[torch.dtype] = ALL
     specials: Sequence[float] | None = None  # kinks of a pointwise operator, where sub-gradients must be torch's
     random: bool = False  # draws random numbers: values are checked in the operator's own test file
@@ -62,12 +64,19 @@ def _layer_norm(ndim: int = 1, affine: bool = True, bias: bool = True) -> Case:
 
 
 def _activation(
-    name: str, cls: str, *args: object, specials: Sequence[float] = (), errors: Errors = (), **kwargs: object
+    name: str,
+    cls: str,
+    *args: object,
+    specials: Sequence[float] = (),
+    errors: Errors = (),
+    exact: Callable[..., torch.Tensor] | None = None,
+    **kwargs: object,
 ) -> Case:
     return Case(
         ours=lambda x: getattr(T, name)(x, *args, **kwargs),
         reference=lambda x: getattr(F, name)(x, *args, **kwargs),
         shapes=FLAT,
+        exact=exact,
         specials=specials,
         errors=errors,
         cls=cls,
@@ -80,10 +89,51 @@ FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
 CASES: dict[str, Case] = {
-    "relu": _activation("relu", "ReLU"),
+    "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
+    "celu.alpha": _activation(
+        # torch's float64 backward rounds 1 / alpha to float32
+        "celu",
+        "CELU",
+        0.3,
+        exact=lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x / 0.3)),
+    ),
+    "elu": _activation("elu", "ELU"),
+    "elu.alpha": _activation("elu", "ELU", 0.7),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
+    "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
+    "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
+    "hardsigmoid": _activation(
+        # torch's float64 backward rounds 1 / 6 to float32
+        "hardsigmoid",
+        "Hardsigmoid",
+        specials=(-3.0, 3.0),
+        exact=lambda x: torch.where((x > -3) & (x < 3), x / 6 + 0.5, (x > 0).to(x.dtype)),
+    ),
+    "hardswish": _activation("hardswish", "Hardswish", specials=(-3.0, 3.0)),
+    "hardtanh": _activation(
+        "hardtanh", "Hardtanh", specials=(-1.0, 1.0), errors=(lambda f: f(torch.randn(2), 1.0, 0.0),)
+    ),
+    "hardtanh.one_sided": _activation("hardtanh", "Hardtanh", -0.125, math.inf, specials=(-0.125,)),
+    "leaky_relu": _activation("leaky_relu", "LeakyReLU"),
+    "leaky_relu.slope": _activation("leaky_relu", "LeakyReLU", -0.3),
+    "logsigmoid": _activation("logsigmoid", "LogSigmoid"),
+    "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
+    "relu": _activation("relu", "ReLU"),
+    "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
+    "selu": _activation("selu", "SELU"),
+    "sigmoid": _activation("sigmoid", "Sigmoid"),
     "silu": _activation("silu", "SiLU"),
+    "softplus": _activation("softplus", "Softplus", specials=(20.0, 20.5)),
+    "softplus.beta": _activation("softplus", "Softplus", 3.0, 1.5, specials=(0.5,)),
+    "softshrink": _activation(
+        "softshrink", "Softshrink", specials=(-0.5, 0.5), errors=(lambda f: f(torch.randn(2), -1.0),)
+    ),
+    "softshrink.lambd": _activation("softshrink", "Softshrink", 0.1),
+    "softsign": _activation("softsign", "Softsign"),
+    "tanh": _activation("tanh", "Tanh", specials=(19.5, 20.5)),
+    "tanhshrink": _activation("tanhshrink", "Tanhshrink"),
+    "threshold": _activation("threshold", "Threshold", 0.25, -2.5, specials=(0.25,)),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),

@@ -7,7 +7,25 @@ from torch.nn import modules as modules
 from torch.nn import parameter as parameter
 from torch.nn import utils as utils
 
+from trident.nn.activation import CELU as CELU
+from trident.nn.activation import ELU as ELU
 from trident.nn.activation import GELU as GELU
+from trident.nn.activation import SELU as SELU
+from trident.nn.activation import Hardshrink as Hardshrink
+from trident.nn.activation import Hardsigmoid as Hardsigmoid
+from trident.nn.activation import Hardswish as Hardswish
+from trident.nn.activation import Hardtanh as Hardtanh
+from trident.nn.activation import LeakyReLU as LeakyReLU
+from trident.nn.activation import LogSigmoid as LogSigmoid
+from trident.nn.activation import Mish as Mish
 from trident.nn.activation import ReLU as ReLU
+from trident.nn.activation import ReLU6 as ReLU6
+from trident.nn.activation import Sigmoid as Sigmoid
 from trident.nn.activation import SiLU as SiLU
+from trident.nn.activation import Softplus as Softplus
+from trident.nn.activation import Softshrink as Softshrink
+from trident.nn.activation import Softsign as Softsign
+from trident.nn.activation import Tanh as Tanh
+from trident.nn.activation import Tanhshrink as Tanhshrink
+from trident.nn.activation import Threshold as Threshold
 from trident.nn.normalization import LayerNorm as LayerNorm
