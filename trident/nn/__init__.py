@@ -8,6 +8,10 @@ from torch.nn import parameter as parameter
 from torch.nn import utils as utils
 
 from trident.nn.activation import GELU as GELU
+from trident.nn.activation import LogSoftmax as LogSoftmax
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import SiLU as SiLU
+from trident.nn.activation import Softmax as Softmax
+from trident.nn.activation import Softmax2d as Softmax2d
+from trident.nn.activation import Softmin as Softmin
 from trident.nn.normalization import LayerNorm as LayerNorm
