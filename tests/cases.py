@@ -42,7 +42,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 
 ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (2, 1000))
-LONG_ROWS = (*ROWS, (2, 65537))
+LONG_ROWS = (*ROWS, (2, 65537), (3, 32769))
 ROWS_BENCH = ((4, 256), (256, 1024), (4096, 4096))
 
 
@@ -61,6 +61,24 @@ def _layer_norm(ndim: int = 1, affine: bool = True, bias: bool = True) -> Case:
         module=lambda cls: cls(3) if ndim == 1 else cls((3, 4)),
         bench=ROWS_BENCH,
     )
+
+
+def _softmax(
+    name: str, cls: str, dim: int = -1, shapes: Sequence[Shape] = (), module: bool = True, **kwargs: object
+) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, dim, **kwargs),
+        reference=lambda x: getattr(F, name)(x, dim, **kwargs),
+        shapes=shapes or LONG_ROWS,
+        reduced=lambda shape: shape[dim],
+        errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a")),
+        cls=cls,
+        module=(lambda cls: cls(dim) if cls.__name__ != "Softmax2d" else cls()) if module else None,
+        bench=ROWS_BENCH,
+    )
+
+
+COLUMNS = ((2, 3, 4, 5), (1, 1, 1, 1), (7, 33, 2, 1), (2, 257, 5, 3), (3, 5, 9, 33), (1, 4097, 5, 13))
 
 
 def _activation(
@@ -134,6 +152,13 @@ CASES: dict[str, Case] = {
     "tanh": _activation("tanh", "Tanh", specials=(19.5, 20.5)),
     "tanhshrink": _activation("tanhshrink", "Tanhshrink"),
     "threshold": _activation("threshold", "Threshold", 0.25, -2.5, specials=(0.25,)),
+    "softmax": _softmax("softmax", "Softmax"),
+    "softmax.0": _softmax("softmax", "Softmax", 0, ((3, 2), (1, 1), (7, 5), (65537, 2), (129, 2, 257))),
+    "softmax.2d": _softmax("softmax", "Softmax2d", -3, COLUMNS),
+    "log_softmax": _softmax("log_softmax", "LogSoftmax"),
+    "log_softmax.1": _softmax("log_softmax", "LogSoftmax", 1, COLUMNS),
+    "softmin": _softmax("softmin", "Softmin"),
+    "softmin.1": _softmax("softmin", "Softmin", 1, COLUMNS),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),

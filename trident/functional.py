@@ -22,3 +22,6 @@ from trident.ops._activation import tanh as tanh
 from trident.ops._activation import tanhshrink as tanhshrink
 from trident.ops._activation import threshold as threshold
 from trident.ops._layer_norm import layer_norm as layer_norm
+from trident.ops._softmax import log_softmax as log_softmax
+from trident.ops._softmax import softmax as softmax
+from trident.ops._softmax import softmin as softmin

@@ -17,11 +17,15 @@ from trident.nn.activation import Hardswish as Hardswish
 from trident.nn.activation import Hardtanh as Hardtanh
 from trident.nn.activation import LeakyReLU as LeakyReLU
 from trident.nn.activation import LogSigmoid as LogSigmoid
+from trident.nn.activation import LogSoftmax as LogSoftmax
 from trident.nn.activation import Mish as Mish
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import ReLU6 as ReLU6
 from trident.nn.activation import Sigmoid as Sigmoid
 from trident.nn.activation import SiLU as SiLU
+from trident.nn.activation import Softmax as Softmax
+from trident.nn.activation import Softmax2d as Softmax2d
+from trident.nn.activation import Softmin as Softmin
 from trident.nn.activation import Softplus as Softplus
 from trident.nn.activation import Softshrink as Softshrink
 from trident.nn.activation import Softsign as Softsign

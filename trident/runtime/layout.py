@@ -1,4 +1,6 @@
-"""How tensors lie in memory: pointwise kernels walk over storage, so their operands must lie alike."""
+"""How tensors lie in memory: pointwise kernels walk over storage, so operands must lie alike; others walk lines."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -9,3 +11,11 @@ def lying_as(t: Tensor, model: Tensor) -> Tensor:
     if t.stride() == model.stride():
         return t
     return torch.empty_strided(model.shape, model.stride(), dtype=t.dtype, device=t.device).copy_(t)
+
+
+def as_lines(x: Tensor, dim: int) -> tuple[int, int, int]:
+    """outer, N, inner: a contiguous `x` seen as [outer, N, inner], N being its size along `dim`."""
+    if x.dim() == 0:
+        return 1, 1, 1
+    dim %= x.dim()
+    return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])

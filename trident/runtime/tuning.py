@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,7 +11,8 @@ class Plan(NamedTuple):
     """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
 
     grid: tuple[int, ...]
-    meta: dict[str, int]
+    meta: dict[str, Any]
+    loops: bool = False  # a row does not fit into a tile: the kernel walks over it in chunks of BLOCK_N
 
 
 TRACED = Plan((1,), {})
@@ -56,13 +57,22 @@ def flat(n: int, device: torch.device) -> Plan:
     return Plan((cdiv(n, block),), {"BLOCK": block})
 
 
-LONGEST_ROW = 32768  # elements of a row that one program holds at once: 64 a thread with 16 warps; longer rows loop
+# Elements of a row that a program holds at once, if it keeps one float32 of each: 64 registers a thread of 16 warps
+# (which have 128). Kernels that keep several, or float64, hold shorter rows. Longer rows are walked in chunks.
+LONGEST_ROW = 32768
+
+
+def registers(dtype: torch.dtype, arrays: int) -> int:
+    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`."""
+    return arrays * (2 if dtype == torch.float64 else 1)
 
 
 @heuristic
-def long_rows(M: int, N: int, device: torch.device) -> Plan:
-    """One program per row, walking over it in chunks of BLOCK_N: for rows longer than LONGEST_ROW."""
-    return Plan((M,), {"BLOCK_N": 8192, **({"num_warps": 16} if device.type == "cuda" else {})})
+def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per row, walking over it in chunks of BLOCK_N; `live` registers an element."""
+    if device.type == "cuda":  # 16 registers of a thread hold the chunk
+        return Plan((M,), {"BLOCK_N": 8192 // power_of_2(live), "num_warps": 16}, loops=True)
+    return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
 def _row_meta(M: int, N: int, device: torch.device) -> dict[str, int]:
@@ -88,6 +98,32 @@ def row_groups(M: int, N: int, device: torch.device) -> Plan:
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
+
+
+@heuristic
+def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """Programs over BLOCK_M lines of N elements that lie `inner` apart (lang/lines.py); `live` registers an element."""
+    if inner == 1:
+        if N * live > LONGEST_ROW:
+            plan = long_rows(outer, N, device, live)
+            return Plan(plan.grid, {"BLOCK_M": 1, "AXIS": 1, "SPAN": False, **plan.meta}, loops=True)
+        plan = rows(outer, N, device)
+        return Plan(plan.grid, {"AXIS": 1, "SPAN": False, **plan.meta})
+    # 64 lines are whole 128-byte segments in every dtype. Where inner is shorter a tile spans outer indices instead
+    span = inner < 64
+    many = power_of_2(outer * inner if span else inner)
+    if device.type == "cuda":
+        # spanning tiles are read element by element: smaller ones, for more programs
+        tile, least = (1024 if span else 4096), 64
+    else:
+        tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
+    block_n = min(power_of_2(N), max(1, tile // min(least, many)))
+    block_m = min(max(1, tile // block_n), many, 1024)
+    meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
+    if device.type == "cuda":
+        meta["num_warps"] = min(8, max(1, block_m * block_n // 512))
+    tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
+    return Plan((tiles,), meta, loops=block_n < N)
 
 
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
