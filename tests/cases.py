@@ -85,6 +85,24 @@ def _activation(
     )
 
 
+def _prelu(channels: bool, shapes: Sequence[Shape]) -> Case:
+    def size(shape: Shape) -> int:
+        return shape[1] if channels else 1
+
+    return Case(
+        ours=T.prelu,
+        reference=F.prelu,
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape), randn(size(shape))],
+        reduced=lambda shape: math.prod(shape) // max(1, size(shape)),
+        specials=None if channels else (),
+        errors=(lambda f: f(torch.randn(2, 3), torch.randn(2)), lambda f: f(torch.randn(2, 3), torch.randn(1, 3))),
+        cls="PReLU",
+        module=lambda cls: cls(size(shapes[0])),
+        bench=FLAT_BENCH,
+    )
+
+
 FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
@@ -134,6 +152,10 @@ CASES: dict[str, Case] = {
     "tanh": _activation("tanh", "Tanh", specials=(19.5, 20.5)),
     "tanhshrink": _activation("tanhshrink", "Tanhshrink"),
     "threshold": _activation("threshold", "Threshold", 0.25, -2.5, specials=(0.25,)),
+    "prelu": _prelu(False, FLAT),
+    "prelu.channels": _prelu(
+        True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
+    ),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),

@@ -18,6 +18,7 @@ from trident.nn.activation import Hardtanh as Hardtanh
 from trident.nn.activation import LeakyReLU as LeakyReLU
 from trident.nn.activation import LogSigmoid as LogSigmoid
 from trident.nn.activation import Mish as Mish
+from trident.nn.activation import PReLU as PReLU
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import ReLU6 as ReLU6
 from trident.nn.activation import Sigmoid as Sigmoid

@@ -76,6 +76,13 @@ class Mish(torch.nn.Mish):
         return F.mish(input, inplace=self.inplace)
 
 
+class PReLU(torch.nn.PReLU):
+    __doc__ = torch.nn.PReLU.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
+
+
 class ReLU(torch.nn.ReLU):
     __doc__ = torch.nn.ReLU.__doc__
 
