@@ -103,6 +103,18 @@ def _prelu(channels: bool, shapes: Sequence[Shape]) -> Case:
     )
 
 
+def _glu(dim: int, shapes: Sequence[Shape]) -> Case:
+    return Case(
+        ours=lambda x: T.glu(x, dim),
+        reference=lambda x: F.glu(x, dim),
+        shapes=shapes,
+        errors=(lambda f: f(torch.randn(2, 3)), lambda f: f(torch.randn(2), 1), lambda f: f(torch.randn(()))),
+        cls="GLU",
+        module=lambda cls: cls(dim),
+        bench=FLAT_BENCH,
+    )
+
+
 FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
@@ -119,6 +131,9 @@ CASES: dict[str, Case] = {
     "elu.alpha": _activation("elu", "ELU", 0.7),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
+    "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
+    "glu.channels": _glu(1, ((2, 4, 3, 5), (1, 2), (7, 10, 33), (3, 2, 20000))),
+    "glu.first": _glu(0, ((2, 3, 4, 5), (2, 1), (66, 7), (4, 5, 33))),
     "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
     "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
     "hardsigmoid": _activation(

@@ -21,5 +21,6 @@ from trident.ops._activation import softsign as softsign
 from trident.ops._activation import tanh as tanh
 from trident.ops._activation import tanhshrink as tanhshrink
 from trident.ops._activation import threshold as threshold
+from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._prelu import prelu as prelu

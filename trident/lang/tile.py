@@ -13,6 +13,14 @@ def row_tile(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
+def matrix_tile(down, right, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Rows [BLOCK_M, 1] and columns [1, BLOCK_N] of a tile of [M, N], both int64, and the mask of both."""
+    rows = (down * tl.full((1,), BLOCK_M, tl.int64) + tl.arange(0, BLOCK_M))[:, None]
+    cols = (right * tl.full((1,), BLOCK_N, tl.int64) + tl.arange(0, BLOCK_N))[None, :]
+    return rows, cols, (rows < M) & (cols < N)
+
+
+@triton.jit
 def flat_tile(N, BLOCK: tl.constexpr):
     """The offsets [BLOCK] of this program in N elements, and their mask. int64: N may exceed 2^31."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -10,6 +10,7 @@ from torch.nn import utils as utils
 from trident.nn.activation import CELU as CELU
 from trident.nn.activation import ELU as ELU
 from trident.nn.activation import GELU as GELU
+from trident.nn.activation import GLU as GLU
 from trident.nn.activation import SELU as SELU
 from trident.nn.activation import Hardshrink as Hardshrink
 from trident.nn.activation import Hardsigmoid as Hardsigmoid

@@ -27,6 +27,13 @@ class GELU(torch.nn.GELU):
         return F.gelu(input, approximate=self.approximate)
 
 
+class GLU(torch.nn.GLU):
+    __doc__ = torch.nn.GLU.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.glu(input, self.dim)
+
+
 class Hardshrink(torch.nn.Hardshrink):
     __doc__ = torch.nn.Hardshrink.__doc__
 

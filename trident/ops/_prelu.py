@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import load
+from trident.lang.tile import load, matrix_tile
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
@@ -26,12 +26,10 @@ from trident.runtime.op import op
 
 @triton.jit
 def _tile(step, M, N, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Tile number `step` of this program's band: rows [BLOCK_M, 1], columns [1, BLOCK_N], the mask of both."""
+    """Tile number `step` of this program's band."""
     band = tl.program_id(0)
     down, right = (band, step) if BY_ROW else (step, band)
-    rows = (down * tl.full((1,), BLOCK_M, tl.int64) + tl.arange(0, BLOCK_M))[:, None]
-    cols = (right * tl.full((1,), BLOCK_N, tl.int64) + tl.arange(0, BLOCK_N))[None, :]
-    return rows, cols, (rows < M) & (cols < N)
+    return matrix_tile(down, right, M, N, BLOCK_M, BLOCK_N)
 
 
 @triton.jit

@@ -9,3 +9,8 @@ def lying_as(t: Tensor, model: Tensor) -> Tensor:
     if t.stride() == model.stride():
         return t
     return torch.empty_strided(model.shape, model.stride(), dtype=t.dtype, device=t.device).copy_(t)
+
+
+def dense(t: Tensor) -> Tensor:
+    """`t` itself if its elements fill its storage without gaps, in any order of axes, else a copy that does."""
+    return t if t.is_contiguous() else lying_as(t, torch.empty_like(t))
