@@ -115,6 +115,21 @@ def _glu(dim: int, shapes: Sequence[Shape]) -> Case:
     )
 
 
+def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, 0.3, True),
+        reference=lambda x: getattr(F, name)(x, 0.3, True),
+        shapes=shapes,
+        random=True,
+        errors=(lambda f: f(torch.randn(2, 3), -0.1), lambda f: f(torch.randn(2, 3), 1.1), *errors),
+        cls=cls,
+        module=lambda cls: cls(0.3),
+        bench=FLAT_BENCH if shapes is FLAT else ((1, 3, 16, 16), (64, 64, 56, 56)),
+    )
+
+
+PLANES = ((2, 3, 4, 5), (1, 1, 1, 1), (5, 7, 33, 1))
+
 FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
@@ -127,8 +142,16 @@ CASES: dict[str, Case] = {
         0.3,
         exact=lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x / 0.3)),
     ),
+    "alpha_dropout": _dropout("alpha_dropout", "AlphaDropout", FLAT),
+    "dropout": _dropout("dropout", "Dropout", FLAT),
+    "dropout1d": _dropout("dropout1d", "Dropout1d", ((2, 3, 4), (1, 1), (5, 33)), (lambda f: f(torch.randn(3)),)),
+    "dropout2d": _dropout("dropout2d", "Dropout2d", PLANES),
+    "dropout3d": _dropout("dropout3d", "Dropout3d", ((2, 3, 4, 2, 5), (1, 1, 1, 1), (5, 7, 33, 1))),
     "elu": _activation("elu", "ELU"),
     "elu.alpha": _activation("elu", "ELU", 0.7),
+    "feature_alpha_dropout": _dropout(
+        "feature_alpha_dropout", "FeatureAlphaDropout", PLANES, (lambda f: f(torch.randn(3), 0.5, True),)
+    ),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
     "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),

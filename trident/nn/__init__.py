@@ -30,4 +30,10 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.dropout import AlphaDropout as AlphaDropout
+from trident.nn.dropout import Dropout as Dropout
+from trident.nn.dropout import Dropout1d as Dropout1d
+from trident.nn.dropout import Dropout2d as Dropout2d
+from trident.nn.dropout import Dropout3d as Dropout3d
+from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.normalization import LayerNorm as LayerNorm

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import load, matrix_tile
+from trident.lang.tile import band_tile, load
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
@@ -25,17 +25,9 @@ from trident.runtime.op import op
 
 
 @triton.jit
-def _tile(step, M, N, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Tile number `step` of this program's band."""
-    band = tl.program_id(0)
-    down, right = (band, step) if BY_ROW else (step, band)
-    return matrix_tile(down, right, M, N, BLOCK_M, BLOCK_N)
-
-
-@triton.jit
 def _slopes(w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """The slopes of this program's band: [BLOCK_M, 1] or [1, BLOCK_N]."""
-    rows, cols, _ = _tile(0, M, N, BY_ROW, BLOCK_M, BLOCK_N)
+    rows, cols, _ = band_tile(tl.program_id(0), 0, M, N, BY_ROW, BLOCK_M, BLOCK_N)
     return load(w + rows % C, rows < M) if BY_ROW else load(w + cols, cols < N)
 
 
@@ -44,7 +36,7 @@ def _forward_kernel(y, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexp
     b_w = _slopes(w, M, N, C, BY_ROW, BLOCK_M, BLOCK_N)
     steps = tl.cdiv(N, BLOCK_N) if BY_ROW else tl.cdiv(M, BLOCK_M)
     for step in range(tl.program_id(1), steps, tl.num_programs(1)):
-        rows, cols, inside = _tile(step, M, N, BY_ROW, BLOCK_M, BLOCK_N)
+        rows, cols, inside = band_tile(tl.program_id(0), step, M, N, BY_ROW, BLOCK_M, BLOCK_N)
         at = rows * N + cols
         b_x = load(x + at, inside)
         tl.store(y + at, tl.where(b_x > 0, b_x, b_x * b_w), inside)
@@ -56,13 +48,13 @@ def _backward_kernel(dx, dw, dy, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: t
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), dw.dtype.element_ty)
     steps = tl.cdiv(N, BLOCK_N) if BY_ROW else tl.cdiv(M, BLOCK_M)
     for step in range(tl.program_id(1), steps, tl.num_programs(1)):
-        rows, cols, inside = _tile(step, M, N, BY_ROW, BLOCK_M, BLOCK_N)
+        rows, cols, inside = band_tile(tl.program_id(0), step, M, N, BY_ROW, BLOCK_M, BLOCK_N)
         at = rows * N + cols
         b_x, b_dy = load(x + at, inside), load(dy + at, inside)
         tl.store(dx + at, tl.where(b_x > 0, b_dy, b_dy * b_w), inside)
         b_dw += tl.where(b_x > 0, 0.0, b_x * b_dy)
 
-    rows, cols, _ = _tile(0, M, N, BY_ROW, BLOCK_M, BLOCK_N)
+    rows, cols, _ = band_tile(tl.program_id(0), 0, M, N, BY_ROW, BLOCK_M, BLOCK_N)
     group = tl.program_id(1).to(tl.int64)
     if BY_ROW:
         tl.store(dw + group * M + rows, tl.sum(b_dw, axis=1, keep_dims=True), rows < M)

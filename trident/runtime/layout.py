@@ -1,14 +1,21 @@
 """How tensors lie in memory: pointwise kernels walk over storage, so their operands must lie alike."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
 def lying_as(t: Tensor, model: Tensor) -> Tensor:
     """`t` itself if its strides are `model`'s, else a copy of it that lies as `model` does."""
-    if t.stride() == model.stride():
+    return lying(t, model.stride())
+
+
+def lying(t: Tensor, strides: Sequence[int]) -> Tensor:
+    """`t` itself if it has these strides, else a copy of it that does."""
+    if t.stride() == tuple(strides):
         return t
-    return torch.empty_strided(model.shape, model.stride(), dtype=t.dtype, device=t.device).copy_(t)
+    return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device).copy_(t)
 
 
 def dense(t: Tensor) -> Tensor:
