@@ -103,6 +103,51 @@ def _activation(
     )
 
 
+def _prelu(channels: bool, shapes: Sequence[Shape]) -> Case:
+    def size(shape: Shape) -> int:
+        return shape[1] if channels else 1
+
+    return Case(
+        ours=T.prelu,
+        reference=F.prelu,
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape), randn(size(shape))],
+        reduced=lambda shape: math.prod(shape) // max(1, size(shape)),
+        specials=None if channels else (),
+        errors=(lambda f: f(torch.randn(2, 3), torch.randn(2)), lambda f: f(torch.randn(2, 3), torch.randn(1, 3))),
+        cls="PReLU",
+        module=lambda cls: cls(size(shapes[0])),
+        bench=FLAT_BENCH,
+    )
+
+
+def _glu(dim: int, shapes: Sequence[Shape]) -> Case:
+    return Case(
+        ours=lambda x: T.glu(x, dim),
+        reference=lambda x: F.glu(x, dim),
+        shapes=shapes,
+        errors=(lambda f: f(torch.randn(2, 3)), lambda f: f(torch.randn(2), 1), lambda f: f(torch.randn(()))),
+        cls="GLU",
+        module=lambda cls: cls(dim),
+        bench=FLAT_BENCH,
+    )
+
+
+def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, 0.3, True),
+        reference=lambda x: getattr(F, name)(x, 0.3, True),
+        shapes=shapes,
+        random=True,
+        errors=(lambda f: f(torch.randn(2, 3), -0.1), lambda f: f(torch.randn(2, 3), 1.1), *errors),
+        cls=cls,
+        module=lambda cls: cls(0.3),
+        bench=FLAT_BENCH if shapes is FLAT else ((1, 3, 16, 16), (64, 64, 56, 56)),
+    )
+
+
+PLANES = ((2, 3, 4, 5), (1, 1, 1, 1), (5, 7, 33, 1))
+
 FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
@@ -115,10 +160,21 @@ CASES: dict[str, Case] = {
         0.3,
         exact=lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x / 0.3)),
     ),
+    "alpha_dropout": _dropout("alpha_dropout", "AlphaDropout", FLAT),
+    "dropout": _dropout("dropout", "Dropout", FLAT),
+    "dropout1d": _dropout("dropout1d", "Dropout1d", ((2, 3, 4), (1, 1), (5, 33)), (lambda f: f(torch.randn(3)),)),
+    "dropout2d": _dropout("dropout2d", "Dropout2d", PLANES),
+    "dropout3d": _dropout("dropout3d", "Dropout3d", ((2, 3, 4, 2, 5), (1, 1, 1, 1), (5, 7, 33, 1))),
     "elu": _activation("elu", "ELU"),
     "elu.alpha": _activation("elu", "ELU", 0.7),
+    "feature_alpha_dropout": _dropout(
+        "feature_alpha_dropout", "FeatureAlphaDropout", PLANES, (lambda f: f(torch.randn(3), 0.5, True),)
+    ),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
+    "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
+    "glu.channels": _glu(1, ((2, 4, 3, 5), (1, 2), (7, 10, 33), (3, 2, 20000))),
+    "glu.first": _glu(0, ((2, 3, 4, 5), (2, 1), (66, 7), (4, 5, 33))),
     "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
     "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
     "hardsigmoid": _activation(
@@ -159,6 +215,10 @@ CASES: dict[str, Case] = {
     "log_softmax.1": _softmax("log_softmax", "LogSoftmax", 1, COLUMNS),
     "softmin": _softmax("softmin", "Softmin"),
     "softmin.1": _softmax("softmin", "Softmin", 1, COLUMNS),
+    "prelu": _prelu(False, FLAT),
+    "prelu.channels": _prelu(
+        True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
+    ),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),

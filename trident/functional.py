@@ -21,7 +21,15 @@ from trident.ops._activation import softsign as softsign
 from trident.ops._activation import tanh as tanh
 from trident.ops._activation import tanhshrink as tanhshrink
 from trident.ops._activation import threshold as threshold
+from trident.ops._dropout import alpha_dropout as alpha_dropout
+from trident.ops._dropout import dropout as dropout
+from trident.ops._dropout import dropout1d as dropout1d
+from trident.ops._dropout import dropout2d as dropout2d
+from trident.ops._dropout import dropout3d as dropout3d
+from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
+from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
+from trident.ops._prelu import prelu as prelu
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin

@@ -10,6 +10,7 @@ from torch.nn import utils as utils
 from trident.nn.activation import CELU as CELU
 from trident.nn.activation import ELU as ELU
 from trident.nn.activation import GELU as GELU
+from trident.nn.activation import GLU as GLU
 from trident.nn.activation import SELU as SELU
 from trident.nn.activation import Hardshrink as Hardshrink
 from trident.nn.activation import Hardsigmoid as Hardsigmoid
@@ -19,6 +20,7 @@ from trident.nn.activation import LeakyReLU as LeakyReLU
 from trident.nn.activation import LogSigmoid as LogSigmoid
 from trident.nn.activation import LogSoftmax as LogSoftmax
 from trident.nn.activation import Mish as Mish
+from trident.nn.activation import PReLU as PReLU
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import ReLU6 as ReLU6
 from trident.nn.activation import Sigmoid as Sigmoid
@@ -32,4 +34,10 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.dropout import AlphaDropout as AlphaDropout
+from trident.nn.dropout import Dropout as Dropout
+from trident.nn.dropout import Dropout1d as Dropout1d
+from trident.nn.dropout import Dropout2d as Dropout2d
+from trident.nn.dropout import Dropout3d as Dropout3d
+from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.normalization import LayerNorm as LayerNorm

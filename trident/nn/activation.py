@@ -27,6 +27,13 @@ class GELU(torch.nn.GELU):
         return F.gelu(input, approximate=self.approximate)
 
 
+class GLU(torch.nn.GLU):
+    __doc__ = torch.nn.GLU.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.glu(input, self.dim)
+
+
 class Hardshrink(torch.nn.Hardshrink):
     __doc__ = torch.nn.Hardshrink.__doc__
 
@@ -81,6 +88,13 @@ class LogSoftmax(torch.nn.LogSoftmax):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim, _stacklevel=5)
+
+
+class PReLU(torch.nn.PReLU):
+    __doc__ = torch.nn.PReLU.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
 
 
 class ReLU(torch.nn.ReLU):

@@ -126,6 +126,21 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     return Plan((tiles,), meta, loops=block_n < N)
 
 
+@heuristic
+def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
+    """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
+    tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
+    block_n = min(power_of_2(N), tile)
+    block_m = min(power_of_2(M), tile // block_n)
+    count, steps = cdiv(M, block_m), cdiv(N, block_n)
+    if not by_row:
+        count, steps = steps, count
+    # GPU: 8 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((count, max(1, min(steps, most // count))), meta)
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
     least = FEWEST_ELEMENTS.get((executor, name))
