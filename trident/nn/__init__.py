@@ -15,3 +15,4 @@ from trident.nn.activation import Softmax as Softmax
 from trident.nn.activation import Softmax2d as Softmax2d
 from trident.nn.activation import Softmin as Softmin
 from trident.nn.normalization import LayerNorm as LayerNorm
+from trident.nn.normalization import RMSNorm as RMSNorm

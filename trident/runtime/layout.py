@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 
 def lying_as(t: Tensor, model: Tensor) -> Tensor:
@@ -19,3 +20,8 @@ def as_lines(x: Tensor, dim: int) -> tuple[int, int, int]:
         return 1, 1, 1
     dim %= x.dim()
     return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
+    return suggest_memory_format(x)
