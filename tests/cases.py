@@ -63,6 +63,21 @@ def _layer_norm(ndim: int = 1, affine: bool = True, bias: bool = True) -> Case:
     )
 
 
+def _rms_norm(ndim: int = 1, affine: bool = True, eps: float = 1.0) -> Case:
+    # so large an eps that a row of one element has a gradient that is more than rounding noise
+    return Case(
+        ours=lambda x, w=None: T.rms_norm(x, x.shape[-ndim:], w, eps),
+        reference=lambda x, w=None: F.rms_norm(x, x.shape[-ndim:], w, eps),
+        shapes=LONG_ROWS if ndim == 1 else ((2, 3, 4), (3, 1, 1), (2, 3, 5, 33)),
+        inputs=lambda shape: [randn(*shape), *(1 + randn(*shape[-ndim:]) for _ in range(affine))],
+        reduced=lambda shape: max(torch.Size(shape).numel() // max(1, shape[-1]), torch.Size(shape[-ndim:]).numel()),
+        errors=(lambda f: f(torch.randn(2, 3), (4,)), lambda f: f(torch.randn(2, 3), (3,), torch.randn(2))),
+        cls="RMSNorm",
+        module=lambda cls: cls(3, eps) if ndim == 1 else cls((3, 4), eps),
+        bench=ROWS_BENCH,
+    )
+
+
 def _softmax(
     name: str, cls: str, dim: int = -1, shapes: Sequence[Shape] = (), module: bool = True, **kwargs: object
 ) -> Case:
@@ -223,6 +238,9 @@ CASES: dict[str, Case] = {
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),
     "layer_norm.2d": _layer_norm(ndim=2),
+    "rms_norm": _rms_norm(),
+    "rms_norm.plain": _rms_norm(affine=False),
+    "rms_norm.2d": _rms_norm(ndim=2),
 }
 
 CASES = {name: dataclasses.replace(case, name=name.split(".")[0]) for name, case in CASES.items()}

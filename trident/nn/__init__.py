@@ -41,3 +41,4 @@ from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.normalization import LayerNorm as LayerNorm
+from trident.nn.normalization import RMSNorm as RMSNorm

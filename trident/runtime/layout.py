@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 
 def lying_as(t: Tensor, model: Tensor) -> Tensor:
@@ -30,3 +31,8 @@ def as_lines(x: Tensor, dim: int) -> tuple[int, int, int]:
 def dense(t: Tensor) -> Tensor:
     """`t` itself if its elements fill its storage without gaps, in any order of axes, else a copy that does."""
     return t if t.is_contiguous() else lying_as(t, torch.empty_like(t))
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
+    return suggest_memory_format(x)

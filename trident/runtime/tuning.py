@@ -75,40 +75,57 @@ def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
-def _row_meta(M: int, N: int, device: torch.device) -> dict[str, int]:
+def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
     """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
-        block_m = max(1, min(16, 4096 // block_n))
-        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": min(16, max(4, block_m * block_n // 1024))}
+        block_m = max(1, min(16, 4096 // (block_n * live)))
+        # 32 registers a thread for the data, 64 with 16 warps
+        warps = min(16, max(4, power_of_2(block_m * block_n * live // 1024)))
+        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
     return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
-def rows(M: int, N: int, device: torch.device) -> Plan:
-    """One program per BLOCK_M whole rows of [M, N]."""
-    meta = _row_meta(M, N, device)
+def rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per BLOCK_M whole rows of [M, N]; per row, in chunks, where it does not fit into registers."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
     return Plan((cdiv(M, meta["BLOCK_M"]),), meta)
 
 
 @heuristic
-def row_groups(M: int, N: int, device: torch.device) -> Plan:
-    """Few programs, each walking over many tiles of rows: for kernels that sum over M into one partial per program."""
-    meta = _row_meta(M, N, device)
+def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """Few programs, each walking over many tiles of rows: for kernels that sum over M into one partial per program.
+    Where rows do not fit into registers: as `rows`, and those sums are another kernel's (`column_groups`)."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
 
 
 @heuristic
+def column_groups(M: int, N: int, device: torch.device) -> Plan:
+    """Programs over blocks of columns (axis 0) and groups of rows (axis 1): sums over M where N is large."""
+    if device.type == "cuda":
+        # 256 bytes of a row of bfloat16; 16 elements a thread, so that the running sums stay in registers
+        block_m, block_n, most, warps = 16, 128, 4 * multiprocessors(device), {"num_warps": 4}
+    else:
+        block_m, block_n, most, warps = 8, 2048, 16, {}
+    columns = cdiv(N, block_n)
+    groups = min(cdiv(M, block_m), max(1, most // columns))
+    return Plan((columns, groups), {"BLOCK_M": block_m, "BLOCK_N": block_n, **warps})
+
+
+@heuristic
 def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """Programs over BLOCK_M lines of N elements that lie `inner` apart (lang/lines.py); `live` registers an element."""
     if inner == 1:
-        if N * live > LONGEST_ROW:
-            plan = long_rows(outer, N, device, live)
-            return Plan(plan.grid, {"BLOCK_M": 1, "AXIS": 1, "SPAN": False, **plan.meta}, loops=True)
-        plan = rows(outer, N, device)
-        return Plan(plan.grid, {"AXIS": 1, "SPAN": False, **plan.meta})
+        plan = rows(outer, N, device, live)
+        return Plan(plan.grid, {"BLOCK_M": 1, "AXIS": 1, "SPAN": False, **plan.meta}, plan.loops)
     # 64 lines are whole 128-byte segments in every dtype. Where inner is shorter a tile spans outer indices instead
     span = inner < 64
     many = power_of_2(outer * inner if span else inner)
