@@ -56,7 +56,7 @@ def _forward_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_M: tl
 
 @triton.jit
 def _forward_long_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_N: tl.constexpr):
-    rows, cols, _, _ = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    rows, _first, _in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
     first = rows * N
     if mean is not None:
         b_mean, m2 = moments(x, first, N, BLOCK_N)
@@ -76,15 +76,15 @@ def _forward_long_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_
 
 @triton.jit
 def _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n):
-    """dy, x_hat, dx_hat and rstd of a tile; 0 outside."""
+    """dy, x_hat and dx_hat of a tile; 0 outside."""
     at, inside = rows * N + cols, in_m & in_n
-    b_dy, x_hat, b_rstd = load(dy + at, inside), load(x + at, inside), load(rstd + rows, in_m)
+    b_dy, x_hat = load(dy + at, inside), load(x + at, inside)
     if mean is not None:
         x_hat = tl.where(inside, x_hat - load(mean + rows, in_m), 0.0)
     dx_hat = b_dy
     if w is not None:
         dx_hat = b_dy * load(w + cols, in_n)
-    return b_dy, x_hat * b_rstd, dx_hat, b_rstd
+    return b_dy, x_hat * load(rstd + rows, in_m), dx_hat
 
 
 @triton.jit
@@ -94,11 +94,11 @@ def _backward_kernel(dx, dw, db, dy, x, w, mean, rstd, M, N, BLOCK_M: tl.constex
     b_db = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
     for tile in range(pid, tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
         rows, cols, in_m, in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
-        b_dy, x_hat, dx_hat, b_rstd = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n)
+        b_dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n)
         b_dx = dx_hat - x_hat * row_mean(dx_hat * x_hat, N)
         if mean is not None:
             b_dx -= row_mean(dx_hat, N)
-        tl.store(dx + rows * N + cols, b_rstd * b_dx, in_m & in_n)
+        tl.store(dx + rows * N + cols, load(rstd + rows, in_m) * b_dx, in_m & in_n)
         if dw is not None:
             b_dw += col_sum(b_dy * x_hat)
         if db is not None:
@@ -113,18 +113,18 @@ def _backward_kernel(dx, dw, db, dy, x, w, mean, rstd, M, N, BLOCK_M: tl.constex
 
 @triton.jit
 def _backward_long_kernel(dx, dy, x, w, mean, rstd, M, N, BLOCK_N: tl.constexpr):
-    rows, _, in_m, _ = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    rows, _first, in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
     c1 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)  # summed lane by lane, and over the lanes in the end
     c2 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
     for chunk in range(0, tl.cdiv(N, BLOCK_N)):
         cols = along(chunk, 1, BLOCK_N)
-        _, x_hat, dx_hat, _ = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
         c1 += dx_hat
         c2 += dx_hat * x_hat
-    mean_dx_hat, mean_product = row_mean(c1, N), row_mean(c2, N)
+    mean_dx_hat, mean_product, b_rstd = row_mean(c1, N), row_mean(c2, N), load(rstd + rows, in_m)
     for chunk in range(0, tl.cdiv(N, BLOCK_N)):
         cols = along(chunk, 1, BLOCK_N)
-        _, x_hat, dx_hat, b_rstd = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
         b_dx = dx_hat - x_hat * mean_product
         if mean is not None:
             b_dx -= mean_dx_hat
@@ -139,8 +139,8 @@ def _weight_kernel(dw, db, dy, x, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
     b_db = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
     for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
-        rows, _, in_m, _ = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
-        b_dy, x_hat, _, _ = _hats(dy, x, None, mean, rstd, rows, cols, N, in_m, in_n)
+        rows, _first, in_m, _in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
+        b_dy, x_hat, _dx_hat = _hats(dy, x, None, mean, rstd, rows, cols, N, in_m, in_n)
         b_dw += b_dy * x_hat
         b_db += b_dy
     at = tl.program_id(1) * tl.full((), N, tl.int64) + cols
@@ -160,8 +160,7 @@ def _forward(
     mean = x.new_empty(M if centered else 0, dtype=statistics(x))
     rstd = x.new_empty(M, dtype=statistics(x))
     w, b = (None if t is None else t.contiguous() for t in (w, b))
-    live = tuning.registers(x.dtype, 1)
-    plan = tuning.rows(M, N, x.device, live)
+    plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
     launch(kernel, plan.grid, y, mean if centered else None, rstd, x, w, b, M, N, EPS=eps, **plan.meta)
     return y, mean, rstd

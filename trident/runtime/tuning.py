@@ -63,15 +63,15 @@ LONGEST_ROW = 32768
 
 
 def registers(dtype: torch.dtype, arrays: int) -> int:
-    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`."""
-    return arrays * (2 if dtype == torch.float64 else 1)
+    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`: float64 takes 2, and temporaries."""
+    return arrays * (3 if dtype == torch.float64 else 1)
 
 
 @heuristic
 def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     """One program per row, walking over it in chunks of BLOCK_N; `live` registers an element."""
-    if device.type == "cuda":  # 16 registers of a thread hold the chunk
-        return Plan((M,), {"BLOCK_N": 8192 // power_of_2(live), "num_warps": 16}, loops=True)
+    if device.type == "cuda":  # 16 registers of a thread hold the chunk; 8 elements are 16 bytes of bfloat16
+        return Plan((M,), {"BLOCK_N": max(4096, 8192 // power_of_2(live)), "num_warps": 16}, loops=True)
     return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
@@ -79,9 +79,10 @@ def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]
     """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
+        live = power_of_2(live)
         block_m = max(1, min(16, 4096 // (block_n * live)))
         # 32 registers a thread for the data, 64 with 16 warps
-        warps = min(16, max(4, power_of_2(block_m * block_n * live // 1024)))
+        warps = min(16, max(4, block_m * block_n * live // 1024))
         return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
     return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
