@@ -3,4 +3,7 @@
 from trident.ops._activation import gelu as gelu
 from trident.ops._activation import relu as relu
 from trident.ops._activation import silu as silu
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
 from trident.ops._layer_norm import layer_norm as layer_norm

@@ -11,3 +11,6 @@ from trident.nn.activation import GELU as GELU
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import SiLU as SiLU
 from trident.nn.normalization import LayerNorm as LayerNorm
+from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
+from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d

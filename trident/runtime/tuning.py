@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,7 +11,7 @@ class Plan(NamedTuple):
     """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
 
     grid: tuple[int, ...]
-    meta: dict[str, int]
+    meta: dict[str, Any]
 
 
 TRACED = Plan((1,), {})
@@ -88,6 +88,53 @@ def row_groups(M: int, N: int, device: torch.device) -> Plan:
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
+
+
+@heuristic
+def windows(n: int, C: int, KD: int, KH: int, KW: int, device: torch.device) -> Plan:
+    """Sums over n windows of at most [KD, KH, KW, C] elements: programs of (BLOCK_O windows by BLOCK_C channels, a
+    share of STEPS of the window's steps), a step being BLOCK_K columns of one row."""
+    gpu = device.type == "cuda"
+    block_c = min(power_of_2(C), 256)
+    # more than 16 channels fill a cache line, so columns are better walked over than masked
+    block_k = 1 if block_c > 16 else _columns(KW, (1024 if gpu else 4096) // block_c)
+    lanes = block_k * block_c
+    steps = KD * KH * cdiv(KW, block_k)
+    if gpu:
+        least, slice_least, enough, most_slices = 512, 2048, 2 * multiprocessors(device), 256
+        tile = 2048  # 16 elements a thread with 4 warps: four 16-byte loads of float32 in flight
+    else:
+        least, slice_least, enough, most_slices = 2048, 16384, 4, 16  # fixed: sums do not depend on the thread count
+        tile = min(16384, max(least, power_of_2(65536 // steps)))  # 64k elements a program, sums in the L1 cache
+    block_o = max(1, min(tile // lanes, power_of_2(n)))
+    while cdiv(n, block_o) * cdiv(C, block_c) < enough and block_o > 1 and block_o * lanes > least:
+        block_o //= 2
+    programs = cdiv(n, block_o) * cdiv(C, block_c)
+
+    slices = 1
+    if programs < enough:  # a slice of fewer than slice_least elements does not pay for the second launch
+        slices = max(1, min(most_slices, cdiv(2 * enough, programs), steps * block_o * lanes // slice_least))
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "BLOCK_O": block_o, "BLOCK_K": block_k, "BLOCK_C": block_c, "UNROLL": 1}
+    if gpu:
+        meta |= {"UNROLL": 4 if each >= 8 else 1, "num_warps": max(1, min(4, block_o * lanes // 128))}
+    return Plan((programs, cdiv(steps, each)), meta)
+
+
+def _columns(K: int, most: int) -> int:
+    """Columns of a step through rows of K: the next power of two up to 32, beyond it as many as waste least lanes."""
+    if K <= 32:
+        return power_of_2(K)
+    sizes = [size for size in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if size <= most]
+    return max(size for size in sizes if cdiv(K, size) * size <= 1.2 * K or size == 16)
+
+
+@heuristic
+def add_slices(slices: int, n: int, device: torch.device) -> Plan:
+    """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
+    block_s = power_of_2(slices)
+    block = max(1, min(power_of_2(n), 4096 // block_s))
+    return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
 
 
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
