@@ -21,6 +21,9 @@ from trident.ops._activation import softsign as softsign
 from trident.ops._activation import tanh as tanh
 from trident.ops._activation import tanhshrink as tanhshrink
 from trident.ops._activation import threshold as threshold
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
 from trident.ops._dropout import alpha_dropout as alpha_dropout
 from trident.ops._dropout import dropout as dropout
 from trident.ops._dropout import dropout1d as dropout1d

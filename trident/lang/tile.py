@@ -62,3 +62,10 @@ def row_mean(x, N):
 @triton.jit
 def col_sum(x):
     return tl.sum(x, axis=0, keep_dims=True)
+
+
+@triton.jit
+def accumulator(x, M: tl.constexpr, N: tl.constexpr):
+    """Zeros [M, N] of the type that elements of pointer `x` are summed in: float32 (float64 for float64)."""
+    DTYPE: tl.constexpr = tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32
+    return tl.zeros((M, N), DTYPE)

@@ -42,3 +42,6 @@ from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
+from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
+from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d

@@ -63,7 +63,7 @@ LONGEST_ROW = 32768
 
 
 def registers(dtype: torch.dtype, arrays: int) -> int:
-    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`: float64 takes 2, and temporaries."""
+    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`: float64 has 2, and temporaries."""
     return arrays * (3 if dtype == torch.float64 else 1)
 
 
@@ -157,6 +157,53 @@ def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
     most = 8 * multiprocessors(device) if device.type == "cuda" else 16
     meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
     return Plan((count, max(1, min(steps, most // count))), meta)
+
+
+@heuristic
+def windows(n: int, C: int, KD: int, KH: int, KW: int, device: torch.device) -> Plan:
+    """Sums over n windows of at most [KD, KH, KW, C] elements: programs of (BLOCK_O windows by BLOCK_C channels, a
+    share of STEPS of the window's steps), a step being BLOCK_K columns of one row."""
+    gpu = device.type == "cuda"
+    block_c = min(power_of_2(C), 256)
+    # more than 16 channels fill a cache line, so columns are better walked over than masked
+    block_k = 1 if block_c > 16 else _columns(KW, (1024 if gpu else 4096) // block_c)
+    lanes = block_k * block_c
+    steps = KD * KH * cdiv(KW, block_k)
+    if gpu:
+        least, slice_least, enough, most_slices = 512, 2048, 2 * multiprocessors(device), 256
+        tile = 2048  # 16 elements a thread with 4 warps: four 16-byte loads of float32 in flight
+    else:
+        least, slice_least, enough, most_slices = 2048, 16384, 4, 16  # fixed: sums do not depend on the thread count
+        tile = min(16384, max(least, power_of_2(65536 // steps)))  # 64k elements a program, sums in the L1 cache
+    block_o = max(1, min(tile // lanes, power_of_2(n)))
+    while cdiv(n, block_o) * cdiv(C, block_c) < enough and block_o > 1 and block_o * lanes > least:
+        block_o //= 2
+    programs = cdiv(n, block_o) * cdiv(C, block_c)
+
+    slices = 1
+    if programs < enough:  # a slice of fewer than slice_least elements does not pay for the second launch
+        slices = max(1, min(most_slices, cdiv(2 * enough, programs), steps * block_o * lanes // slice_least))
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "BLOCK_O": block_o, "BLOCK_K": block_k, "BLOCK_C": block_c, "UNROLL": 1}
+    if gpu:
+        meta |= {"UNROLL": 4 if each >= 8 else 1, "num_warps": max(1, min(4, block_o * lanes // 128))}
+    return Plan((programs, cdiv(steps, each)), meta)
+
+
+def _columns(K: int, most: int) -> int:
+    """Columns of a step through rows of K: the next power of two up to 32, beyond it as many as waste least lanes."""
+    if K <= 32:
+        return power_of_2(K)
+    sizes = [size for size in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if size <= most]
+    return max(size for size in sizes if cdiv(K, size) * size <= 1.2 * K or size == 16)
+
+
+@heuristic
+def add_slices(slices: int, n: int, device: torch.device) -> Plan:
+    """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
+    block_s = power_of_2(slices)
+    block = max(1, min(power_of_2(n), 4096 // block_s))
+    return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
 
 
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
