@@ -39,7 +39,8 @@ class Builder:
 
     def call(self, intrinsic: str, result: str, *args: tuple[str, str], suffix: str | None = None) -> str:
         """Call `@llvm.<intrinsic>.<suffix>` with (type, value) pairs; the suffix is the result's unless given."""
-        symbol = f"@llvm.{intrinsic}.{suffix or mangled(result)}"
+        suffix = mangled(result) if suffix is None else suffix
+        symbol = f"@llvm.{intrinsic}.{suffix}" if suffix else f"@llvm.{intrinsic}"
         types = ", ".join(t.split(" align")[0] for t, _ in args)
         self.declares.add(f"declare {result} {symbol}({types})")
         text = f"call {result} {symbol}({', '.join(f'{t} {v}' for t, v in args)})"
