@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.aliasing import may_reorder, same_place
+from trident_cpu.analysis.aliasing import Aliasing
 from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
 from trident_cpu.ir import Op, Value
 from trident_cpu.ops import kind
@@ -54,8 +54,8 @@ Step = Nest | Single
 
 
 class Planner:
-    def __init__(self, deps: Dependencies) -> None:
-        self.deps = deps
+    def __init__(self, deps: Dependencies, aliasing: Aliasing) -> None:
+        self.deps, self.aliasing = deps, aliasing
 
     def plan(
         self, ops: Sequence[Op], updates: Sequence[tuple[Value, Value]] = (), live_out: Iterable[Value] = ()
@@ -111,9 +111,9 @@ class Planner:
             needed = {leaf for leaf in leaves if self.made_by.get(leaf) == at}
             if isinstance(step, Nest) and step.shape == shape:
                 registers = step.registers()
-                if all(leaf in registers and leaves[leaf] for leaf in needed) and fits(op, step):
+                if all(leaf in registers and leaves[leaf] for leaf in needed) and self.fits(op, step):
                     return at
-            if needed or not may_pass(op, step):
+            if needed or not self.may_pass(op, step):
                 return None
         return None
 
@@ -138,6 +138,16 @@ class Planner:
             if needed or target in self.leaf_sets[at]:
                 break
         self.append(Nest(target.type.shape, updates=[pair]), leaves, ())
+
+    def may_pass(self, op: Op, step: Step) -> bool:
+        """May the op run before a whole step that does not make its operands?"""
+        others = step.members if isinstance(step, Nest) else list(step.op.walk())
+        return all(self.aliasing.may_reorder(op, other) for other in others)
+
+    def fits(self, op: Op, nest: Nest) -> bool:
+        """May the op run vector by vector among the nest's members, after each of them?"""
+        check = self.aliasing
+        return all(check.may_reorder(op, other) or check.same_place(op, other) for other in nest.members)
 
     # ---- what is kept in memory
 
@@ -225,21 +235,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for extent in shape:
         total *= extent
     return total
-
-
-READS = frozenset({"tt.load"})
-
-
-def may_pass(op: Op, step: Step) -> bool:
-    """May the op run before a whole step that does not make its operands?"""
-    if op.name == "tt.reduce":
-        return True
-    others = step.members if isinstance(step, Nest) else list(step.op.walk())
-    return all(may_reorder(op, other) for other in others)
-
-
-def fits(op: Op, nest: Nest) -> bool:
-    """May the op run vector by vector among the nest's members, after each of them?"""
-    if op.name == "tt.reduce":
-        return True
-    return all(may_reorder(op, other) or same_place(op, other) for other in nest.members)

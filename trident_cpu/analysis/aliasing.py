@@ -7,7 +7,7 @@ the same tensor as source and destination at the same elements.
 
 from __future__ import annotations
 
-from trident_cpu.ir import Op, Value
+from trident_cpu.ir import Function, Op, Value
 from trident_cpu.ops import kind
 
 _THROUGH = frozenset(
@@ -19,33 +19,43 @@ def touches_memory(op: Op) -> bool:
     return kind(op.name) == "memory" or op.name in ("tt.call", "tt.assert", "tt.print") or "barrier" in op.name
 
 
-def root(value: Value) -> Value:
-    """The pointer an address is computed from: a parameter, a loaded pointer, a block argument."""
-    while value.op is not None and value.op.name in _THROUGH:
-        value = value.op.operands[0]
-    return value
+class Aliasing:
+    """Answers for one function."""
 
+    def __init__(self, function: Function) -> None:
+        self.params = set(function.params)
+        self.first: dict[Value, Value] = {}  # loop-carried value -> what it starts from
+        for op in function.body.walk():
+            if op.name == "scf.for":
+                self.first.update(zip(op.regions[0].block.args[1:], op.operands[3:], strict=True))
+                self.first.update(zip(op.results, op.operands[3:], strict=True))
 
-def may_reorder(op: Op, other: Op) -> bool:
-    """True if `op`, which stands after `other`, may run before it or between its elements."""
-    if not touches_memory(op) or not touches_memory(other):
-        return True
-    if op.name == "tt.load" and other.name == "tt.load":
-        return True
-    if op.name == "tt.store" and other.name == "tt.load":
-        return False
-    return False
+    def root(self, value: Value) -> Value | None:
+        """The parameter an address is computed from, or None."""
+        while value not in self.params:
+            if value in self.first:
+                value = self.first[value]
+            elif value.op is not None and value.op.name in _THROUGH:
+                value = value.op.operands[0]
+            else:
+                return None
+        return value
 
+    def may_reorder(self, op: Op, other: Op) -> bool:
+        """True if `op`, which stands after `other`, may run before it or between its elements."""
+        if not touches_memory(op) or not touches_memory(other):
+            return True
+        return op.name == "tt.load" and other.name == "tt.load"
 
-def same_place(op: Op, other: Op) -> bool:
-    """True if `op` after `other`, each vector of `op` after the same vector of `other`, gives what whole tiles give."""
-    if op.name != "tt.store" or other.name not in ("tt.load", "tt.store"):
-        return False
-    mine, theirs = op.operands[0], other.operands[0]
-    if mine is theirs or same_address(mine, theirs):
-        return True
-    a, b = root(mine), root(theirs)
-    return a is not b and a.op is None and b.op is None
+    def same_place(self, op: Op, other: Op) -> bool:
+        """True if a store after `other`, each vector after the same vector of `other`, gives what whole tiles give."""
+        if op.name != "tt.store" or other.name not in ("tt.load", "tt.store"):
+            return False
+        mine, theirs = op.operands[0], other.operands[0]
+        if same_address(mine, theirs):
+            return True
+        a, b = self.root(mine), self.root(theirs)
+        return a is not None and b is not None and a is not b
 
 
 def same_address(a: Value, b: Value) -> bool:

@@ -51,7 +51,7 @@ class Context:
     index: list[str]
     vector_dim: int
     lanes: int
-    known_true: frozenset[Value] = frozenset()
+    known_true: frozenset[tuple[Value, Map]] = frozenset()  # masks that hold in every lane
     producing: frozenset[Value] = frozenset()  # values whose buffers are being written: not to be read back
     memo: dict[tuple[Value, Map], Val] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def _evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -
         return evaluate(fe, fe.aliases[value], index_map, ctx)
     if not type.is_tile:
         return Val("uniform", type.element, fe.scalar(value))
-    if value in ctx.known_true:
+    if (value, index_map) in ctx.known_true:
         return Val("uniform", "i1", "true")
     if value in fe.inductions:
         return _induction(fe, value, index_map, ctx)
@@ -338,6 +338,14 @@ def load_view(fe: FunctionEmitter, view: View, index_map: Map, ctx: Context) -> 
         text = b.value(f"load {type}, ptr {address}, align {align}")
     elif stride == 1:
         text = b.value(f"load <{lanes} x {type}>, ptr {address}, align {align}")
+    elif stride == 2:  # two vectors, the second ending at the last wanted element
+        low = b.value(f"load <{lanes} x {type}>, ptr {address}, align {align}")
+        place = b.value(f"getelementptr inbounds {type}, ptr {address}, i64 {lanes - 1}")
+        high = b.value(f"load <{lanes} x {type}>, ptr {place}, align {align}")
+        picks = [2 * i if 2 * i < lanes else 2 * i + 1 for i in range(lanes)]
+        indices = ", ".join(f"i32 {i}" for i in picks)
+        vectors = f"<{lanes} x {type}> {low}, <{lanes} x {type}> {high}"
+        text = b.value(f"shufflevector {vectors}, <{lanes} x i32> <{indices}>")
     else:
         text = "poison"
         for i in range(lanes):
@@ -359,7 +367,8 @@ def store_view(fe: FunctionEmitter, view: View, index_map: Map, ctx: Context, va
     if val.form == "lanes" and lanes == 1 and ctx.lanes > 1:
         text = b.extract(val.element, val.text, ctx.lanes, ctx.lanes - 1)
     if val.element != view.element and not val.element.startswith("ptr:"):
-        text = fe.pointwise(lanes).cast(Call("tt.fp_to_fp", (val.element,), view.element, {}), text)
+        name = "tt.fp_to_fp" if val.element not in ("i8", "i16") else "arith.extsi"
+        text = fe.pointwise(lanes).cast(Call(name, (val.element,), view.element, {}), text)
     if view.element == "i1":
         text = b.value(f"zext {vector('i1', lanes)} {text} to {vector('i8', lanes)}")
     align = size(view.element)
