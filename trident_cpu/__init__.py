@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from trident_cpu.errors import UnsupportedOp as UnsupportedOp
     from trident_cpu.inspection import inspect as inspect
     from trident_cpu.launcher import launch as launch
+    from trident_cpu.launcher import prepared as prepared
 
 _HOME = {
     "launch": "trident_cpu.launcher",
     "inspect": "trident_cpu.inspection",
+    "prepared": "trident_cpu.launcher",
     "install": "trident_cpu.driver",
     "MemoryFault": "trident_cpu.errors",
     "UnsupportedOp": "trident_cpu.errors",
 }
-__all__ = ["MemoryFault", "UnsupportedOp", "inspect", "install", "launch"]
+__all__ = ["MemoryFault", "UnsupportedOp", "inspect", "install", "launch", "prepared"]
 
 
 def __getattr__(name: str) -> Any:

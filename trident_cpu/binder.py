@@ -59,7 +59,9 @@ _FIND = """
     _entry = _table.get(_key)
     if _entry is None: _entry = _miss(_key, ({names}), _given)
     if _changed_globals: _same_globals()
-    if type(_grid) is not tuple or len(_grid) != 3: _grid = _extents(_grid, lambda: {meta})
+    if type(_grid) is not tuple: _grid = _extents(_grid({meta}) if callable(_grid) else _grid)
+    elif len(_grid) == 1: _grid += _ones
+    elif len(_grid) != 3: _grid = _extents(_grid)
     if _knobs.launch_enter_hook is not _enter or _enter_calls or _exit_calls or _pre_run:
         return _hooked(_entry, _grid, ({names}), ({values}), _given)
     _entry(*_grid, {values})
@@ -77,7 +79,7 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
     scope: dict[str, Any] = {
         "_Tensor": Tensor, "_Parameter": Parameter, "_table": table, "_miss": miss, "_hooked": hooked,
         "_on_cpu": on_cpu, "_unusual": unusual, "_constant": constant_key, "_options": option_key,
-        "_extents": extents, "_knobs": knobs.runtime, "_enter": enter, "_pre_run": kernel.pre_run_hooks,
+        "_extents": extents, "_ones": (1, 1), "_knobs": knobs.runtime, "_enter": enter, "_pre_run": kernel.pre_run_hooks,
         "_enter_calls": getattr(enter, "calls", ()), "_exit_calls": getattr(leave, "calls", ()),
         "_changed_globals": bool(kernel.used_global_vals), "_same_globals": lambda: same_globals(kernel),
     }  # fmt: skip
@@ -123,10 +125,8 @@ def _header(signature: inspect.Signature, scope: dict[str, Any]) -> str:
     return ", ".join(header)
 
 
-def extents(grid: Any, arguments: Callable[[], dict[str, Any]]) -> tuple[int, int, int]:
-    """A launch grid as three sizes; `arguments` is what a grid that is a function is called with."""
-    if callable(grid):
-        grid = grid(arguments())
+def extents(grid: Any) -> tuple[int, int, int]:
+    """A launch grid as three sizes."""
     sizes = (grid,) if isinstance(grid, int) else tuple(grid)
     if not 1 <= len(sizes) <= 3:
         raise ValueError(f"trident_cpu: a grid has one to three sizes, not {len(sizes)}: {grid}")
@@ -150,18 +150,22 @@ def same_globals(kernel: Any) -> None:
 _ENTRY = """
 def entry(_gx, _gy, _gz, {values}):
     _n = _gx * _gy * _gz
-    if _n < {parallel_from}:
-        if _n == 0: return
-        _threads, _team = 1, 0
-    else:
-        _threads, _team = _crew(_gx, _gy, _gz)
+    if _n == 0: return
     {report}
-    try: _block = _pack(_gx, _gy, _gz, _threads, _team, {scratch}, {stride}, {address}, {slots})
+    try:
+        if _n < {parallel_from}: _block = {serial}
+        else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
     except (_StructError, OverflowError, TypeError):
-        _block = _repack(_gx, _gy, _gz, _threads, _team, {scratch}, {stride}, {address}, {slots})
+        _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
     _run(_block)
     {check}
 """
+# A block for one thread, without scratch and report, is mostly zeros: padding costs less than packing zeros does.
+_LEAN = "<iii36x"
+_SERIAL = {
+    True: "_lean(_gx, _gy, _gz, {slots})",
+    False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots})",
+}
 
 
 def entry(
@@ -173,7 +177,8 @@ def entry(
     """
     _check_slots(kernel, slots, binary.params)
     function = Function(binary.object, binary.name)
-    pack = struct.Struct(BLOCK + "".join(slot.format for slot in slots)).pack
+    formats = "".join(slot.format for slot in slots)
+    pack = struct.Struct(BLOCK + formats).pack
 
     def source(slot: Slot) -> str:
         read = f"_v{slot.path[0]}" + "".join(f"[{at}]" for at in slot.path[1:])
@@ -181,39 +186,47 @@ def entry(
 
     def repack(*values: Any) -> bytes:
         for size in values[:3]:
-            if not 0 <= size <= MAX_PROGRAMS:
-                raise ValueError(f"trident_cpu: {kernel}: grid {values[:3]} has the size {size}")
+            if size < 0:
+                raise ValueError(f"trident_cpu: {kernel}: grid {values[:3]} has a negative size")
         return pack(*values[:8], *mend(kernel, list(names), slots, list(values[8:])))
 
     stride = -(-binary.scratch_bytes // 64) * 64
     scope: dict[str, Any] = {
-        "_pack": pack, "_repack": repack, "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
+        "_pack": pack, "_lean": struct.Struct(_LEAN + formats).pack, "_repack": repack,
+        "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
         "_scratch": threads.scratch, "_explain": explain, "_Report": ctypes.c_int64 * 8, "_at": ctypes.addressof,
         "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(function.address),
         "_code": function,  # keeps the machine code loaded while this function lives
     }  # fmt: skip
     values = "".join(f"_v{at}, " for at in range(len(names)))
+    given = {
+        "slots": "".join(f"{source(slot)}, " for slot in slots),
+        "address": "_at(_report)" if binary.faults else "0",
+        "scratch": f"_scratch({stride})" if stride else "0",
+    }
     text = _ENTRY.format(
         values=values,
+        serial=_SERIAL[not (stride or binary.faults)].format(**given),
         parallel_from=max(2, -(-PARALLEL_ELEMENTS // max(1, binary.elements))),
         report="_report = _Report()" if binary.faults else "",
-        address="_at(_report)" if binary.faults else "0",
         check=f"if _report[0]: _explain(_report, ({values}))" if binary.faults else "",
-        scratch=f"_scratch(_threads * {stride})" if stride else "0",
         stride=stride,
-        slots="".join(f"{source(slot)}, " for slot in slots),
+        **given,
     )
     exec(text, scope)
     return scope["entry"]
 
 
-def crew(gx: int, gy: int, gz: int) -> tuple[int, int]:
-    """(threads, address of GOMP_parallel) for a grid worth sharing; raises ValueError for one that is too large."""
+def crew(gx: int, gy: int, gz: int, stride: int) -> tuple[int, int, int, int]:
+    """Threads, address of GOMP_parallel, scratch and its bytes per thread, for a grid that may be worth sharing.
+
+    Raises ValueError for a grid that is too large.
+    """
     programs = gx * gy * gz
     if programs > MAX_PROGRAMS:
         raise ValueError(f"trident_cpu: grid {(gx, gy, gz)} has {programs} programs; at most {MAX_PROGRAMS} can run")
     team = min(threads.team_size(), programs)
-    return team, threads.gomp_parallel() if team > 1 else 0
+    return team, threads.gomp_parallel() if team > 1 else 0, threads.scratch(team * stride) if stride else 0, stride
 
 
 def _check_slots(kernel: str, slots: list[Slot], params: tuple[str, ...]) -> None:
