@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trident_cpu.driver import install as install
-    from trident_cpu.errors import MemoryFault as MemoryFault
     from trident_cpu.errors import UnsupportedOp as UnsupportedOp
+    from trident_cpu.faults import MemoryFault as MemoryFault
     from trident_cpu.inspection import inspect as inspect
     from trident_cpu.launcher import launch as launch
     from trident_cpu.launcher import prepared as prepared
@@ -23,7 +23,7 @@ _HOME = {
     "inspect": "trident_cpu.inspection",
     "prepared": "trident_cpu.launcher",
     "install": "trident_cpu.driver",
-    "MemoryFault": "trident_cpu.errors",
+    "MemoryFault": "trident_cpu.faults",
     "UnsupportedOp": "trident_cpu.errors",
 }
 __all__ = ["MemoryFault", "UnsupportedOp", "inspect", "install", "launch", "prepared"]

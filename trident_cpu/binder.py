@@ -79,7 +79,8 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
     scope: dict[str, Any] = {
         "_Tensor": Tensor, "_Parameter": Parameter, "_table": table, "_miss": miss, "_hooked": hooked,
         "_on_cpu": on_cpu, "_unusual": unusual, "_constant": constant_key, "_options": option_key,
-        "_extents": extents, "_ones": (1, 1), "_knobs": knobs.runtime, "_enter": enter, "_pre_run": kernel.pre_run_hooks,
+        "_extents": extents, "_ones": (1, 1), "_knobs": knobs.runtime, "_enter": enter,
+        "_pre_run": kernel.pre_run_hooks,
         "_enter_calls": getattr(enter, "calls", ()), "_exit_calls": getattr(leave, "calls", ()),
         "_changed_globals": bool(kernel.used_global_vals), "_same_globals": lambda: same_globals(kernel),
     }  # fmt: skip
@@ -161,7 +162,7 @@ def entry(_gx, _gy, _gz, {values}):
     {check}
 """
 # A block for one thread, without scratch and report, is mostly zeros: padding costs less than packing zeros does.
-_LEAN = "<iii36x"
+_LEAN = "<III36x"
 _SERIAL = {
     True: "_lean(_gx, _gy, _gz, {slots})",
     False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots})",

@@ -8,6 +8,10 @@ from typing import Any, NoReturn
 from trident_cpu.build import Binary
 
 
+class MemoryFault(RuntimeError):
+    """A kernel touched memory that is not its arguments' (TRIDENT_CPU_SANITIZE=1)."""
+
+
 def explain(kernel: str, names: Sequence[str], values: tuple[Any, ...], binary: Binary, report: Any) -> NoReturn:
     """Raise for a fault record: i64 code, fault id, program, address, ..."""
     code, fault, program = report[0], report[1], report[2]
