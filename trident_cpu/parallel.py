@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 
-# struct format of the launch block (unsigned: a negative size is refused): gx, gy, gz, threads, GOMP_parallel, scratch, its bytes per thread, report.
-# The kernel's own arguments follow, 8 bytes each.
+# struct format of the launch block: gx, gy, gz, threads (unsigned: a negative size is refused), GOMP_parallel, scratch,
+# its bytes per thread, report. The kernel's own arguments follow, 8 bytes each.
 BLOCK = "<IIIIQQQQ"
 ARGUMENTS = 48
 _CHUNKS = 8  # per thread: enough to even out a thread that started late, few enough that the counter costs nothing
