@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -11,6 +12,12 @@ class Features:
 
     vector_bits: int = 256
     fma: bool = True
+
+    @classmethod
+    def of(cls, names: Collection[str]) -> Features:
+        """From LLVM's feature names ("avx2", "fma", "neon", ...)."""
+        bits = 512 if "avx512f" in names and "avx512bw" in names else 256 if "avx2" in names else 128
+        return cls(bits, "fma" in names or "neon" in names)
 
     @property
     def lanes(self) -> int:

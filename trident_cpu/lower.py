@@ -10,14 +10,20 @@ i64 code (0: none), i64 index into `Lowered.faults`, i64 program id, i64 address
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from trident_cpu import vmath
+from trident_cpu.emit import libm
 from trident_cpu.emit.function import ModuleState
 from trident_cpu.emit.kernel import emit_module
 from trident_cpu.features import Features
 from trident_cpu.parse import parse
 from trident_cpu.verify import verify
+
+try:
+    from trident_cpu import vmath
+except ImportError:  # drop when vmath is merged
+    vmath = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,21 @@ class Lowered:
     faults: tuple[tuple[str, str, str], ...]  # (kind, "file:line", text) by the index in the report
 
 
-def lower(ttir: str, *, features: Features | None = None, fuse: bool = True, sanitize: bool = False) -> Lowered:
-    """`fuse`: a * b + c may round once. Raises errors.CompileError for anything it does not know."""
+def lower(ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False) -> Lowered:
+    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for anything it does not know."""
     module = parse(ttir)
     verify(module)
-    state = ModuleState(module, features or Features(), fuse, sanitize)
+    state = ModuleState(module, Features.of(features), fuse, sanitize)
     text, scratch = emit_module(state)
-    functions = [vmath.function(*key, state.declares) for key in sorted(state.math)]
+    functions = [math_function(*key, state.declares) for key in sorted(state.math)]
     bits = state.features.vector_bits
     attributes = f'attributes #0 = {{ nounwind "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" }}'
     parts = [*sorted(state.globals), *functions, text, *sorted(state.declares), attributes]
     kernel = module.kernel
     params = tuple(v.type.element for v in kernel.params)
     return Lowered("\n\n".join(parts) + "\n", kernel.name, scratch, params, tuple(state.faults))
+
+
+def math_function(name: str, element: str, lanes: int, declares: set[str]) -> str:
+    source = vmath if vmath is not None and name in vmath.NAMES else libm
+    return source.function(name, element, lanes, declares)
