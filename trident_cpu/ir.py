@@ -121,7 +121,7 @@ class Module:
         return kernel
 
     def where(self, op: Op) -> str:
-        """"file:line" of an op: the innermost frame outside Triton's own library, "" without locations."""
+        """The file:line of an op: the innermost frame outside Triton's own library, "" without locations."""
         frames = self._frames(op.loc, 0)
         own = [f for f in frames if "/triton/language/" not in f]
         return (own or frames or [""])[0]

@@ -35,7 +35,9 @@ class Lowered:
     faults: tuple[tuple[str, str, str], ...]  # (kind, "file:line", text) by the index in the report
 
 
-def lower(ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False) -> Lowered:
+def lower(
+    ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False
+) -> Lowered:
     """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for anything it does not know."""
     module = parse(ttir)
     verify(module)

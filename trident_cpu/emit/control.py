@@ -62,7 +62,12 @@ class Carried:
     def step_of(self, arg: Value, value: Value) -> Value | None:
         """The step of `arg`, if each iteration adds to it one and the same lazy value."""
         op = value.op
-        if not arg.type.is_tile or op is None or op.name not in ("tt.addptr", "arith.addi") or op.operands[0] is not arg:
+        if (
+            not arg.type.is_tile
+            or op is None
+            or op.name not in ("tt.addptr", "arith.addi")
+            or op.operands[0] is not arg
+        ):
             return None
         step = op.operands[1]
         return None if self.inside & self.fe.deps.leaves(step).keys() else step

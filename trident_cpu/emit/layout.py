@@ -125,10 +125,16 @@ def emit_histogram(fe: FunctionEmitter, op: Op) -> None:
         slots = [access.spill(Val("lanes", source.type.element, index)), access.spill(Val("lanes", "i1", inside))]
 
         def lane(i: str) -> None:
-            value, wanted = (b.value(f"load {t}, ptr {b.value(f'getelementptr {t}, ptr {s}, i64 {i}')}") for s, t in slots)
+            value, wanted = (
+                b.value(f"load {t}, ptr {b.value(f'getelementptr {t}, ptr {s}, i64 {i}')}") for s, t in slots
+            )
 
             def add() -> None:
-                wide = b.value(f"zext {stored(source.type.element)} {value} to i64") if size(source.type.element) < 8 else value
+                wide = (
+                    b.value(f"zext {stored(source.type.element)} {value} to i64")
+                    if size(source.type.element) < 8
+                    else value
+                )
                 address = b.value(f"getelementptr {stored(count)}, ptr {place.buffer.name}, i64 {wide}")
                 more = b.value(f"add {stored(count)} {b.value(f'load {stored(count)}, ptr {address}')}, 1")
                 b.emit(f"store {stored(count)} {more}, ptr {address}")

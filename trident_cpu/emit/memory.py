@@ -1,10 +1,10 @@
 """Loads, stores and atomics of one vector, by what is known of its addresses.
 
-    uniform address            one scalar access
-    stride 1                   a vector access, masked where the mask is not known to be true
-    stride -1, 2               vector loads and a shuffle
-    stride known at run time   a branch: stride 1 or gather
-    anything else              a run-time check for consecutive addresses, else gather or scatter
+uniform address            one scalar access
+stride 1                   a vector access, masked where the mask is not known to be true
+stride -1, 2               vector loads and a shuffle
+stride known at run time   a branch: stride 1 or gather
+anything else              a run-time check for consecutive addresses, else gather or scatter
 """
 
 from __future__ import annotations
@@ -221,7 +221,9 @@ class Access:
             self.b.emit(f"store {kind} {text}, ptr {address}, align {align}")
             return
         name = f"masked.store.{mangled(kind)}.p0"
-        self.b.call(name, "void", (kind, text), (f"ptr align {align}", address), (vector("i1", self.lanes), mask), suffix="")
+        self.b.call(
+            name, "void", (kind, text), (f"ptr align {align}", address), (vector("i1", self.lanes), mask), suffix=""
+        )
 
     def scatter(self, pointers: str, text: str, element: str, mask: str | None) -> None:
         """Lane by lane in order: where two lanes have one address the later one stays."""
@@ -249,7 +251,11 @@ class Access:
         b.emit(f"store [{lanes} x {kind}] zeroinitializer, ptr {result}")
 
         def one(pointer: str, args: list[str], place: str) -> None:
-            old = self.compare_and_swap(op, pointer, args, element) if is_cas else self.modify(op, pointer, args[0], element)
+            old = (
+                self.compare_and_swap(op, pointer, args, element)
+                if is_cas
+                else self.modify(op, pointer, args[0], element)
+            )
             b.emit(f"store {kind} {old}, ptr {place}")
 
         if lanes == 1:

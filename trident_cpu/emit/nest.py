@@ -82,7 +82,9 @@ class NestEmitter:
         fe, nest = self.fe, self.nest
         for value in nest.keep:
             fe.views[value] = fe.new_view(value)
-        self.reductions = [Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"]
+        self.reductions = [
+            Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
+        ]
         self.producing = frozenset(nest.keep)
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL

@@ -162,7 +162,9 @@ class Pointwise:
         result = self.binary(instruction, element, (value, safe))
         if instruction == "srem":
             return result
-        return self.casts.select(minus, element, self.binary("sub", element, (self.constant(element, 0), value)), result)
+        return self.casts.select(
+            minus, element, self.binary("sub", element, (self.constant(element, 0), value)), result
+        )
 
     def divide_as_float(self, instruction: str, element: str, value: str, divisor: str) -> str:
         """Up to 32 bits the truncated f64 quotient is exact, and vectors have no integer division."""
@@ -182,8 +184,9 @@ class Pointwise:
         zero = scalar.binary("icmp eq", element, (divisor, "0"))
         divisor = scalar.casts.select(zero, element, 1, divisor)
         to, back = ("sitofp", "fptosi") if instruction[0] == "s" else ("uitofp", "fptoui")
-        factor = self.b.value(f"fdiv double {float_literal(1.0 + 2.0**-50, 'f64')}, "
-                              f"{scalar.casts.op(to, divisor, element, 'f64')}")
+        factor = self.b.value(
+            f"fdiv double {float_literal(1.0 + 2.0**-50, 'f64')}, {scalar.casts.op(to, divisor, element, 'f64')}"
+        )
         product = self.binary(
             "fmul", "f64", (self.casts.op(to, value, element, "f64"), self.b.splat("f64", factor, self.lanes))
         )

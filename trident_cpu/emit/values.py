@@ -184,7 +184,9 @@ def combine(fe: FunctionEmitter, call: Call, args: Sequence[Val], ctx: Context, 
     if shortcut is not None:
         return shortcut
     if all(a.is_uniform for a in args):
-        return Val("uniform", call.out, _fold(call, args) or fe.pointwise(1)(_placed(fe, call, op), [a.text for a in args]))
+        return Val(
+            "uniform", call.out, _fold(call, args) or fe.pointwise(1)(_placed(fe, call, op), [a.text for a in args])
+        )
     affine = _affine(fe, call, args)
     if affine is not None:
         return affine
@@ -266,7 +268,11 @@ def _affine(fe: FunctionEmitter, call: Call, args: Sequence[Val]) -> Val | None:
         return _with_stride(out, text, _scale(fe, moving.stride, factor))
     if name in ("arith.extsi", "arith.trunci", "arith.index_cast"):
         return Val("affine", out, fe.b.resize(args[0].text, args[0].element, out), args[0].stride)
-    if name in ("tt.bitcast", "arith.bitcast") and out.startswith("ptr:") and size(out[4:]) == size(args[0].element[4:]):
+    if (
+        name in ("tt.bitcast", "arith.bitcast")
+        and out.startswith("ptr:")
+        and size(out[4:]) == size(args[0].element[4:])
+    ):
         return Val("affine", out, args[0].text, args[0].stride)
     return None
 
