@@ -73,7 +73,7 @@ def lower_ttir(ttir: str, options: Any) -> tuple[str, dict[str, Any]]:
     from trident_cpu import jit
     from trident_cpu.lower import lower
 
-    lowered = lower(ttir, features=jit.features(), sanitize=options.sanitize)
+    lowered = lower(ttir, features=jit.features(), fuse=options.enable_fp_fusion, sanitize=options.sanitize)
     metadata = {
         "name": lowered.name,
         "params": tuple(lowered.params),
