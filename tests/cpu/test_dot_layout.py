@@ -19,7 +19,9 @@ def dot_kernel(a, b, c, d, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, OU
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8], ids=str)
-@pytest.mark.parametrize("shape", [(16, 16, 16), (1, 16, 32), (64, 128, 32), (32, 2, 64), (4, 8, 1), (128, 64, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(16, 16, 16), (1, 16, 32), (64, 128, 32), (32, 2, 64), (4, 8, 1), (128, 64, 16)], ids=str
+)
 def test_dot(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     M, N, K = shape
     a, b = torch.randint(-8, 9, (M, K)).to(dtype), torch.randint(-8, 9, (K, N)).to(dtype)
@@ -59,8 +61,9 @@ def test_batched_dot(n: int) -> None:
 
 
 @triton.jit
-def attention_kernel(q, k, v, o, n, scale, CAUSAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-                     D: tl.constexpr):
+def attention_kernel(
+    q, k, v, o, n, scale, CAUSAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr
+):
     rows, d = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, D)
     b_q = tl.load(q + rows[:, None] * D + d[None, :], rows[:, None] < n, other=0.0)
     top = tl.full((BLOCK_M,), -float("inf"), tl.float32)

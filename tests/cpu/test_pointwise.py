@@ -36,89 +36,208 @@ def scalar_kernel(x, z, y, F: tl.constexpr):
 
 
 @triton.jit
-def _exp(x): return tl.exp(x)
-@triton.jit
-def _exp2(x): return tl.exp2(x)
-@triton.jit
-def _log(x): return tl.log(x)
-@triton.jit
-def _log2(x): return tl.log2(x)
-@triton.jit
-def _sin(x): return tl.sin(x)
-@triton.jit
-def _cos(x): return tl.cos(x)
-@triton.jit
-def _sqrt(x): return tl.sqrt(x)
-@triton.jit
-def _rsqrt(x): return tl.rsqrt(x)
-@triton.jit
-def _erf(x): return tl.erf(x)
-@triton.jit
-def _floor(x): return tl.floor(x)
-@triton.jit
-def _ceil(x): return tl.ceil(x)
-@triton.jit
-def _abs(x): return tl.abs(x)
-@triton.jit
-def _neg(x): return -x
-@triton.jit
-def _sigmoid(x): return tl.sigmoid(x)
-@triton.jit
-def _tanh(x): return libdevice.tanh(x)
-@triton.jit
-def _log1p(x): return libdevice.log1p(x)
-@triton.jit
-def _expm1(x): return libdevice.expm1(x)
-@triton.jit
-def _invert(x): return ~x
-@triton.jit
-def _relu(x): return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+def _exp(x):
+    return tl.exp(x)
 
 
 @triton.jit
-def _add(x, y): return x + y
+def _exp2(x):
+    return tl.exp2(x)
+
+
 @triton.jit
-def _sub(x, y): return x - y
+def _log(x):
+    return tl.log(x)
+
+
 @triton.jit
-def _mul(x, y): return x * y
+def _log2(x):
+    return tl.log2(x)
+
+
 @triton.jit
-def _div(x, y): return x / y
+def _sin(x):
+    return tl.sin(x)
+
+
 @triton.jit
-def _floordiv(x, y): return x // y
+def _cos(x):
+    return tl.cos(x)
+
+
 @triton.jit
-def _mod(x, y): return x % y
+def _sqrt(x):
+    return tl.sqrt(x)
+
+
 @triton.jit
-def _and(x, y): return x & y
+def _rsqrt(x):
+    return tl.rsqrt(x)
+
+
 @triton.jit
-def _or(x, y): return x | y
+def _erf(x):
+    return tl.erf(x)
+
+
 @triton.jit
-def _xor(x, y): return x ^ y
+def _floor(x):
+    return tl.floor(x)
+
+
 @triton.jit
-def _shl(x, y): return x << (y & 7)
+def _ceil(x):
+    return tl.ceil(x)
+
+
 @triton.jit
-def _shr(x, y): return x >> (y & 7)
+def _abs(x):
+    return tl.abs(x)
+
+
 @triton.jit
-def _maximum(x, y): return tl.maximum(x, y)
+def _neg(x):
+    return -x
+
+
 @triton.jit
-def _minimum(x, y): return tl.minimum(x, y)
+def _sigmoid(x):
+    return tl.sigmoid(x)
+
+
 @triton.jit
-def _maximum_nan(x, y): return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+def _tanh(x):
+    return libdevice.tanh(x)
+
+
 @triton.jit
-def _minimum_nan(x, y): return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+def _log1p(x):
+    return libdevice.log1p(x)
+
+
 @triton.jit
-def _less(x, y): return x < y
+def _expm1(x):
+    return libdevice.expm1(x)
+
+
 @triton.jit
-def _equal(x, y): return x == y
+def _invert(x):
+    return ~x
+
+
 @triton.jit
-def _unequal(x, y): return x != y
+def _relu(x):
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
 @triton.jit
-def _where(x, y): return tl.where(x > y, x, y * 2)
+def _add(x, y):
+    return x + y
+
+
 @triton.jit
-def _fma(x, y): return tl.fma(x, y, x)
+def _sub(x, y):
+    return x - y
+
+
 @triton.jit
-def _clamp(x, y): return tl.clamp(x, -0.5, 0.75)
+def _mul(x, y):
+    return x * y
+
+
 @triton.jit
-def _clamp_nan(x, y): return tl.clamp(x, -0.5, 0.75, propagate_nan=tl.PropagateNan.ALL)
+def _div(x, y):
+    return x / y
+
+
+@triton.jit
+def _floordiv(x, y):
+    return x // y
+
+
+@triton.jit
+def _mod(x, y):
+    return x % y
+
+
+@triton.jit
+def _and(x, y):
+    return x & y
+
+
+@triton.jit
+def _or(x, y):
+    return x | y
+
+
+@triton.jit
+def _xor(x, y):
+    return x ^ y
+
+
+@triton.jit
+def _shl(x, y):
+    return x << (y & 7)
+
+
+@triton.jit
+def _shr(x, y):
+    return x >> (y & 7)
+
+
+@triton.jit
+def _maximum(x, y):
+    return tl.maximum(x, y)
+
+
+@triton.jit
+def _minimum(x, y):
+    return tl.minimum(x, y)
+
+
+@triton.jit
+def _maximum_nan(x, y):
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _minimum_nan(x, y):
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _less(x, y):
+    return x < y
+
+
+@triton.jit
+def _equal(x, y):
+    return x == y
+
+
+@triton.jit
+def _unequal(x, y):
+    return x != y
+
+
+@triton.jit
+def _where(x, y):
+    return tl.where(x > y, x, y * 2)
+
+
+@triton.jit
+def _fma(x, y):
+    return tl.fma(x, y, x)
+
+
+@triton.jit
+def _clamp(x, y):
+    return tl.clamp(x, -0.5, 0.75)
+
+
+@triton.jit
+def _clamp_nan(x, y):
+    return tl.clamp(x, -0.5, 0.75, propagate_nan=tl.PropagateNan.ALL)
 
 
 SPECIAL = [0.0, -0.0, float("inf"), -float("inf"), float("nan"), 1.0, -1.0, 0.5, -0.5, 1e-30, 88.0, -88.0]
@@ -203,7 +322,7 @@ def test_float_binary(name: str, dtype: torch.dtype) -> None:
 
 
 def c_floordiv(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    return (np.abs(x.astype(object)) // np.abs(z.astype(object)) * np.sign(x.astype(object)) * np.sign(z.astype(object)))
+    return np.abs(x.astype(object)) // np.abs(z.astype(object)) * np.sign(x.astype(object)) * np.sign(z.astype(object))
 
 
 INT_BINARY = {

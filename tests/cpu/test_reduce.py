@@ -40,7 +40,9 @@ def reduce_kernel(x, y, OP: tl.constexpr, AXIS: tl.constexpr, M: tl.constexpr, N
     tl.store(y + tl.arange(0, N if AXIS == 0 else M), b_y)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int32, torch.int64, torch.int8], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.int32, torch.int64, torch.int8], ids=str
+)
 @pytest.mark.parametrize("op", ["sum", "max", "min", "argmax", "argmin", "xor"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -180,8 +182,14 @@ def test_reductions_feed_each_other(shape: tuple[int, int]) -> None:
 def reduce3_kernel(x, y, AXIS: tl.constexpr, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr):
     a, b, c = tl.arange(0, A)[:, None, None], tl.arange(0, B)[None, :, None], tl.arange(0, C)[None, None, :]
     b_y = tl.sum(tl.load(x + (a * B + b) * C + c), AXIS, keep_dims=True)
-    tl.store(y + (a * b_y.shape[1] + tl.arange(0, b_y.shape[1])[None, :, None]) * b_y.shape[2] +
-             tl.arange(0, b_y.shape[2])[None, None, :] if AXIS != 0 else y + b * C + c, b_y)
+    tl.store(
+        y
+        + (a * b_y.shape[1] + tl.arange(0, b_y.shape[1])[None, :, None]) * b_y.shape[2]
+        + tl.arange(0, b_y.shape[2])[None, None, :]
+        if AXIS != 0
+        else y + b * C + c,
+        b_y,
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

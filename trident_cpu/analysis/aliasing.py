@@ -1,8 +1,9 @@
-"""Which memory accesses may change places.
+"""Which memory accesses may change places, and which may share a nest.
 
-Two accesses of one kernel parameter are only interchangeable when both read. Accesses through different parameters
-are taken to be interchangeable if one of them is a plain load that comes first: tile kernels pass one tensor once, or
-the same tensor as source and destination at the same elements.
+Whole tiles are loaded before the next op stores. In one nest, vectors of loads and stores alternate; that is the same
+where the store writes what was just read (equal addresses), or where source and destination do not overlap. Accesses
+through different parameters are taken to fit, and `emit/nest.py` checks their ranges as the nest starts. Two stores
+through different parameters are taken not to overlap: no kernel with such outputs is right on a GPU either.
 """
 
 from __future__ import annotations
@@ -57,14 +58,23 @@ class Aliasing:
         a, b = self.root(mine), self.root(theirs)
         return a is not None and b is not None and a is not b
 
+    def conflict(self, load: Op, store: Op) -> tuple[Value, Value] | None:
+        """The two parameters, where a load and a later store of a nest must be checked as it runs."""
+        mine, theirs = load.operands[0], store.operands[0]
+        if same_address(mine, theirs):
+            return None
+        a, b = self.root(mine), self.root(theirs)
+        assert a is not None and b is not None
+        return a, b
 
-def same_address(a: Value, b: Value) -> bool:
-    """Structural equality of two address computations."""
-    if a is b:
+
+def same_address(a: Value, b: Value, parameters: tuple[Value, Value] | None = None) -> bool:
+    """Structural equality of two address computations; with `parameters`, as if those two were one."""
+    if a is b or (a, b) == parameters:
         return True
     x, y = a.op, b.op
     if x is None or y is None or x.name != y.name or x.attrs != y.attrs or len(x.operands) != len(y.operands):
         return False
     if kind(x.name) not in ("pointwise", "index") or a.type != b.type:
         return False
-    return all(same_address(p, q) for p, q in zip(x.operands, y.operands, strict=True))
+    return all(same_address(p, q, parameters) for p, q in zip(x.operands, y.operands, strict=True))

@@ -170,7 +170,7 @@ class FunctionEmitter:
         self.ensure([*out, *(v for _, v in updates)])
 
     def body(self) -> None:
-        blocks = self.function.body.blocks
+        blocks = forward_order(self.function.body.blocks)
         if len(blocks) == 1:
             self.one_block(blocks[0], [])
             return
@@ -264,3 +264,20 @@ class FunctionEmitter:
             lines.append(f"  %s{i} = insertvalue {result} {whole}, {t} %r{i}, {i}")
             whole = f"%s{i}"
         return [*lines, f"  ret {result} {whole}"]
+
+
+def forward_order(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks such that branches only go forwards, if the graph has no cycle."""
+    by_label = {block.label: block for block in blocks}
+    order: list[Block] = []
+    seen: set[str] = set()
+
+    def visit(block: Block) -> None:
+        seen.add(block.label)
+        for label, _ in block.ops[-1].successors if block.ops else ():
+            if label not in seen:
+                visit(by_label[label])
+        order.append(block)
+
+    visit(blocks[0])
+    return order[::-1]

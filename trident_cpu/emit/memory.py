@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from trident_cpu.emit.types import float_literal, mangled, size, stored, vector
 from trident_cpu.emit.values import Context, Val, evaluate, lanes_of
 from trident_cpu.errors import UnsupportedOp
-from trident_cpu.ir import Op
+from trident_cpu.ir import Op, Value
 
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
@@ -33,12 +33,18 @@ class Access:
         self.fe, self.b, self.ctx, self.lanes = fe, fe.b, ctx, ctx.lanes
 
     def operands(self, op: Op) -> list[Val]:
-        return [evaluate(self.fe, a, self.ctx.identity if a.type.is_tile else (), self.ctx) for a in op.operands]
+        return [self.operand(value) for value in op.operands]
+
+    def operand(self, value: Value) -> Val:
+        return evaluate(self.fe, value, self.ctx.identity if value.type.is_tile else (), self.ctx)
+
+    def detoured(self, op: Op) -> list[Val]:
+        return [self.ctx.detours[op], *(self.operand(value) for value in op.operands[1:])]
 
     # ---- loads
 
     def load(self, op: Op) -> Val:
-        pointer, *rest = self.operands(op)
+        pointer, *rest = self.operands(op) if op not in self.ctx.detours else self.detoured(op)
         mask = self.real_mask(rest[0]) if rest else None
         element = op.results[0].type.element
         zero = Val("uniform", element, "null" if element.startswith("ptr:") else _zero(element))

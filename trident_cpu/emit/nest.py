@@ -7,15 +7,18 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from trident_cpu.emit.buffers import View
+from trident_cpu.analysis.aliasing import same_address
+from trident_cpu.emit.buffers import View, dense_strides
+from trident_cpu.emit.extent import Extents, element_address
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.types import llvm, size
-from trident_cpu.emit.values import Context, Map, evaluate, source_map, store_view
-from trident_cpu.ir import Value
+from trident_cpu.emit.values import Context, Map, Val, evaluate, source_map, store_view, view_address
+from trident_cpu.ir import Op, Value
 from trident_cpu.plan import Nest
 
 if TYPE_CHECKING:
@@ -86,6 +89,7 @@ class NestEmitter:
             Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
         ]
         self.producing = frozenset(nest.keep)
+        self.detours = [d for op in nest.members if op.name == "tt.load" and (d := self.detour(op)) is not None]
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL
         for reduction in self.reductions:
@@ -94,6 +98,64 @@ class NestEmitter:
         self.level(outer)
         for reduction in self.reductions:
             reduction.publish()
+
+    def detour(self, load: Op) -> Detour | None:
+        """For a load that a store of this nest might overtake: copy its tile first if their ranges overlap."""
+        fe, b = self.fe, self.b
+        after = self.nest.members[self.nest.members.index(load) + 1 :]
+        stores = [(op, pair) for op in after if op.name == "tt.store" and (pair := fe.aliasing.conflict(load, op))]
+        if not stores:
+            return None
+        source = load.operands[0]
+        row = Context(self.shape, ["0"] * len(self.shape), self.vector_dim, self.lanes)
+        pointer = evaluate(fe, source, row.identity, row)
+        apart: list[str | None] = []
+        extents = Extents(fe)
+        for store, (a, c) in stores:
+            fine = extents.disjoint(source, store.operands[0])
+            if fine is not None and same_address(source, store.operands[0], (a, c)):
+                equal = b.value(f"icmp eq ptr {fe.scalar(a)}, {fe.scalar(c)}")
+                fine = b.value(f"or i1 {fine}, {equal}")
+            apart.append(fine)
+        in_line = dense_strides(self.shape)[self.vector_dim] == 1
+        simple = pointer.is_uniform or (pointer.stride == 1 and in_line)
+        known = [text for text in apart if text is not None]
+        view = fe.arena.new(load.results[0].type.element, self.shape)
+        if not simple or len(known) < len(apart):
+            overlap = "true"
+        else:
+            together = known[0]
+            for text in known[1:]:
+                together = b.value(f"and i1 {together}, {text}")
+            overlap = b.value(f"xor i1 {together}, true")
+        copied = Value("copied", load.results[0].type)
+        fe.views[copied] = view
+        copy = Nest(self.shape, [load], [(copied, load.results[0])])
+        b.when(overlap, lambda: emit_nest(fe, copy))
+        fe.arena.touch(view.buffer)
+        return Detour(load, overlap, view, 0 if pointer.is_uniform else 1)
+
+    def redirect(self, detour: Detour) -> None:
+        """Where a detoured load reads its row from."""
+        fe, b = self.fe, self.b
+        row = Context(self.shape, list(self.index), self.vector_dim, self.lanes)
+        row.index[self.vector_dim] = "0"
+        copied, stride = view_address(fe, detour.view, row.identity, row)
+        if detour.overlap == "true":
+            detour.base, detour.stride = copied, stride
+        else:
+            original = evaluate(fe, detour.load.operands[0], row.identity, row).text
+            detour.base = b.value(f"select i1 {detour.overlap}, ptr {copied}, ptr {original}")
+
+    def detours_at(self) -> dict[Op, Val]:
+        found = {}
+        for d in self.detours:
+            text = element_address(self.fe, d.base, d.view.element, self.index[self.vector_dim], d.stride)
+            self.fe.arena.touch(d.view.buffer)
+            is_vector = d.stride and self.lanes > 1
+            element = d.load.operands[0].type.element
+            found[d.load] = Val("affine", element, text, d.stride) if is_vector else Val("uniform", element, text)
+        return found
 
     def level(self, outer: list[int]) -> None:
         if not outer:
@@ -121,6 +183,8 @@ class NestEmitter:
         """All vectors along the vector dimension at one place of the others."""
         for reduction in self.reductions:
             reduction.start_row()
+        for detour in self.detours:
+            self.redirect(detour)
         bounds = Bounds(self)
         known, low, high = bounds.find()
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
@@ -176,6 +240,7 @@ class NestEmitter:
         """Every member for one vector."""
         fe, nest = self.fe, self.nest
         ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
+        ctx.detours = self.detours_at()
         access, identity = Access(fe, ctx), ctx.identity
         reductions = iter(self.reductions)
         for op in nest.members:
@@ -192,6 +257,17 @@ class NestEmitter:
         news = [(target, evaluate(fe, value, identity, ctx)) for target, value in nest.updates]
         for target, val in news:
             store_view(fe, fe.views[target], identity, ctx, val)
+
+
+@dataclass
+class Detour:
+    """A load that reads a copy of its tile when `overlap` holds. `base` is its row's first element."""
+
+    load: Op
+    overlap: str
+    view: View
+    stride: int
+    base: str = ""
 
 
 class Bounds:
