@@ -99,7 +99,7 @@ leave:
 def guard(fe: FunctionEmitter, op: Op, pointer: Val, element: str, mask: Val | None, ctx: Context) -> Val | None:
     """The mask of the lanes that may access memory."""
     root = _root(fe, op.operands[0])
-    if root == _UNCHECKED:
+    if root == _UNCHECKED or op in ctx.detours:  # a detour reads the copy of a tile that was checked as it was made
         return mask
     fe.globals.add(_TEXT)
     b, lanes = fe.b, ctx.lanes
