@@ -13,17 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from trident_cpu.emit import libm
+from trident_cpu import vmath
 from trident_cpu.emit.function import ModuleState
 from trident_cpu.emit.kernel import emit_module
 from trident_cpu.features import Features
 from trident_cpu.parse import parse
 from trident_cpu.verify import verify
-
-try:
-    from trident_cpu import vmath
-except ImportError:  # drop when vmath is merged
-    vmath = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -43,15 +38,10 @@ def lower(
     verify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)
     text, scratch = emit_module(state)
-    functions = [math_function(*key, state.declares) for key in sorted(state.math)]
+    functions = [vmath.function(*key, state.declares) for key in sorted(state.math)]
     bits = state.features.vector_bits
     attributes = f'attributes #0 = {{ nounwind "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" }}'
     parts = [*sorted(state.globals), *functions, text, *sorted(state.declares), attributes]
     kernel = module.kernel
     params = tuple(v.type.element for v in kernel.params)
     return Lowered("\n\n".join(parts) + "\n", kernel.name, scratch, params, tuple(state.faults))
-
-
-def math_function(name: str, element: str, lanes: int, declares: set[str]) -> str:
-    source = vmath if vmath is not None and name in vmath.NAMES else libm
-    return source.function(name, element, lanes, declares)

@@ -229,7 +229,8 @@ class Parser:
         if match := _ATTRS.search(body):
             attrs = parse_attributes(match[1])
             body = body[: match.start()].strip()
-        operands, words = [], []
+        operands: list[Value] = []
+        words: list[str] = []
         for part in split_commas(_FLAG.sub("", body)):
             if match := re.fullmatch(r"(%\S+)((?: [a-z_]+)+)", part):  # tt.reshape %x allow_reorder
                 words += match[2].split()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.aliasing import Aliasing
+from trident_cpu.analysis.aliasing import Aliasing, same_address
 from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
 from trident_cpu.ir import Op, Value
 from trident_cpu.ops import kind
@@ -146,8 +146,16 @@ class Planner:
 
     def fits(self, op: Op, nest: Nest) -> bool:
         """May the op run vector by vector among the nest's members, after each of them?"""
-        check = self.aliasing
-        return all(check.may_reorder(op, other) or check.same_place(op, other) for other in nest.members)
+        return all(self.aliasing.may_reorder(op, other) or self.may_alternate(op, other) for other in nest.members)
+
+    def may_alternate(self, op: Op, other: Op) -> bool:
+        """A store after a load or store of the nest, vector by vector. Addresses that rest on loaded tiles have no
+        range to check, so they only fit where they are equal."""
+        if not self.aliasing.same_place(op, other):
+            return False
+        mine, theirs = op.operands[0], other.operands[0]
+        tiles = any(leaf.type.is_tile for leaf in self.leaves_of([mine, theirs]))
+        return not tiles or other.name == "tt.store" or same_address(mine, theirs)
 
     # ---- what is kept in memory
 

@@ -13,9 +13,38 @@ ELEMENTS = INTEGERS | FLOATS | FLOATS8
 
 # Ops that may touch 8-bit floats: they only move or convert them.
 _MOVES = frozenset(
-    "tt.load tt.store tt.fp_to_fp tt.bitcast arith.bitcast arith.select arith.constant tt.splat tt.broadcast "
-    "tt.expand_dims tt.trans tt.reshape tt.split tt.join tt.cat tt.gather tt.dot tt.unsplat scf.for scf.if scf.while "
-    "scf.yield scf.condition tt.return tt.call cf.br cf.cond_br arith.extf arith.truncf ub.poison".split()
+    [
+        "tt.load",
+        "tt.store",
+        "tt.fp_to_fp",
+        "tt.bitcast",
+        "arith.bitcast",
+        "arith.select",
+        "arith.constant",
+        "tt.splat",
+        "tt.broadcast",
+        "tt.expand_dims",
+        "tt.trans",
+        "tt.reshape",
+        "tt.split",
+        "tt.join",
+        "tt.cat",
+        "tt.gather",
+        "tt.dot",
+        "tt.unsplat",
+        "scf.for",
+        "scf.if",
+        "scf.while",
+        "scf.yield",
+        "scf.condition",
+        "tt.return",
+        "tt.call",
+        "cf.br",
+        "cf.cond_br",
+        "arith.extf",
+        "arith.truncf",
+        "ub.poison",
+    ]
 )
 
 

@@ -12,7 +12,7 @@ from trident_cpu.ir import Function, Op, Value
 from trident_cpu.ops import kind
 
 _THROUGH = frozenset(
-    "tt.addptr tt.splat tt.broadcast tt.expand_dims tt.bitcast tt.reshape tt.trans arith.bitcast".split()
+    ["tt.addptr", "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.bitcast", "tt.reshape", "tt.trans", "arith.bitcast"]
 )
 
 

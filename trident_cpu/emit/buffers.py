@@ -39,8 +39,12 @@ class View:
     panel: int | None = None
 
     @property
+    def is_row_major(self) -> bool:
+        return self.strides == dense_strides(self.shape)
+
+    @property
     def is_dense(self) -> bool:
-        return self.panel is None and self.offset == 0 and self.strides == dense_strides(self.shape)
+        return self.panel is None and self.offset == 0 and self.is_row_major
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

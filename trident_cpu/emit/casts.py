@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trident_cpu.emit.builder import Builder
-from trident_cpu.emit.types import FLOATS, float_literal, llvm, size, vector
+from trident_cpu.emit.types import float_literal, llvm, size, vector
 
 
 @dataclass(frozen=True)

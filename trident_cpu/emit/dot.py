@@ -51,18 +51,13 @@ def packed(fe: FunctionEmitter, op: Op, value: Value) -> View:
     panel = panel_width(fe, op) if value is op.operands[1] else None
     wanted = compute_element(fe, op)
     found = fe.views.get(value)
-    if found is not None and found.element == wanted and found.offset == 0 and found.panel == panel:
-        if found.strides == operand_strides(found.shape):
-            return found
+    if found is not None and (found.element, found.offset, found.panel) == (wanted, 0, panel) and found.is_row_major:
+        return found
     view = fe.arena.new(wanted, value.type.shape, panel)
     store_everywhere(fe, value, view)
     if found is None and fe.deps.use_count.get(value, 0) == 1:
         fe.views[value] = view
     return view
-
-
-def operand_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 def emit_dot(fe: FunctionEmitter, op: Op) -> None:

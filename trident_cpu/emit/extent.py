@@ -118,7 +118,16 @@ class Extents:
 
 
 _SAME = frozenset(
-    "tt.splat tt.broadcast tt.expand_dims tt.trans tt.reshape arith.extsi tt.bitcast arith.bitcast".split()
+    [
+        "tt.splat",
+        "tt.broadcast",
+        "tt.expand_dims",
+        "tt.trans",
+        "tt.reshape",
+        "arith.extsi",
+        "tt.bitcast",
+        "arith.bitcast",
+    ]
 )
 
 

@@ -10,7 +10,7 @@ from trident_cpu.emit.fill import fill_view
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.nest import for_each_vector, store_everywhere
 from trident_cpu.emit.types import size, stored, vector
-from trident_cpu.emit.values import Context, Val, evaluate, lanes_of, scalar_context, load_view, store_view
+from trident_cpu.emit.values import Context, Val, evaluate, lanes_of, load_view, scalar_context, store_view
 from trident_cpu.ir import Op, Value
 
 if TYPE_CHECKING:

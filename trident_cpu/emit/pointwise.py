@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trident_cpu import vmath
 from trident_cpu.emit.builder import Builder
 from trident_cpu.emit.casts import Casts
 from trident_cpu.emit.types import FLOATS, float_literal, llvm, size, stored, vector
@@ -30,17 +31,13 @@ INTRINSIC = {
     "math.trunc": "trunc", "math.round": "round", "math.roundeven": "roundeven", "math.fma": "fma",
     "math.copysign": "copysign", "math.ctpop": "ctpop",
 }  # fmt: skip
-VMATH = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan tanh sinh cosh asin acos atan atan2 erf cbrt pow".split()
-)
 CASTS = {
     "arith.extsi": "sext", "arith.extui": "zext", "arith.trunci": "trunc", "arith.sitofp": "sitofp",
     "arith.uitofp": "uitofp", "arith.fptosi": "fptosi", "arith.fptoui": "fptoui",
 }  # fmt: skip
 # libdevice names without "__nv_" and the trailing f -> the op that computes them
 LIBDEVICE = {
-    **{name: f"math.{name}" for name in VMATH},
-    "pow": "math.powf", "sqrt": "math.sqrt", "rsqrt": "math.rsqrt", "fabs": "math.absf", "floor": "math.floor",
+    "sqrt": "math.sqrt", "rsqrt": "math.rsqrt", "fabs": "math.absf", "floor": "math.floor",
     "ceil": "math.ceil", "trunc": "math.trunc", "round": "math.round", "rint": "math.roundeven",
     "nearbyint": "math.roundeven", "fma": "math.fma", "copysign": "math.copysign", "fmod": "arith.remf",
     "fast_exp": "math.exp", "fast_log": "math.log", "fast_sin": "math.sin", "fast_cos": "math.cos",
@@ -48,7 +45,7 @@ LIBDEVICE = {
     "fast_divide": "arith.divf", "fmax": "arith.maxnumf", "fmin": "arith.minnumf", "div_rn": "arith.divf",
     "sqrt_rn": "math.sqrt", "rsqrt_rn": "math.rsqrt", "fma_rn": "math.fma", "isnan": "math.isnan",
     "isinf": "math.isinf", "finite": "math.isfinite", "isfinited": "math.isfinite", "abs": "math.absi",
-    "popc": "math.ctpop", "mul_rn": "arith.mulf", "add_rn": "arith.addf", "sub_rn": "arith.subf",
+    "fast_fdivide": "arith.divf", "popc": "math.ctpop", "mul_rn": "arith.mulf", "add_rn": "arith.addf", "sub_rn": "arith.subf",
 }  # fmt: skip
 
 
@@ -292,16 +289,27 @@ class Pointwise:
         """A libdevice function by its symbol, mapped to the op that computes it."""
         symbol = call.attrs.get("symbol", "")
         base = symbol.removeprefix("__nv_")
-        name = LIBDEVICE.get(base) or LIBDEVICE.get(base.removesuffix("f")) or LIBDEVICE.get(base.removesuffix("d"))
-        if not name:
-            raise UnsupportedOp(call.name, f"libdevice function {symbol!r} is not mapped", call.where)
-        return self(Call(name, call.elements, call.out, {}, call.where), args)
+        for known in (base, base.removesuffix("f"), base.removesuffix("d")):
+            if known in LIBDEVICE:
+                return self(Call(LIBDEVICE[known], call.elements, call.out, {}, call.where), args)
+            if known in vmath.NAMES and set(call.elements) == {call.out} and call.out in vmath.ELEMENTS:
+                return self.vmath(known, call.out, args)
+        raise UnsupportedOp(call.name, f"libdevice function {symbol!r} is not mapped", call.where)
 
 
 _NARROW = frozenset({"bf16", "f16"})
 _CAST_OPS = frozenset(
-    "arith.extf arith.truncf tt.fp_to_fp arith.index_cast arith.index_castui tt.ptr_to_int tt.int_to_ptr arith.bitcast "
-    "tt.bitcast".split()
+    [
+        "arith.extf",
+        "arith.truncf",
+        "tt.fp_to_fp",
+        "arith.index_cast",
+        "arith.index_castui",
+        "tt.ptr_to_int",
+        "tt.int_to_ptr",
+        "arith.bitcast",
+        "tt.bitcast",
+    ]
 )
 # Ops that need no widening: they move f16 and bf16 without looking inside.
 _BITWISE = frozenset({"arith.select", "tt.addptr"})
@@ -326,7 +334,7 @@ _SPECIAL: dict[str, Callable[[Pointwise, Call, Sequence[str]], str]] = {
 
 def _vmath_name(name: str) -> str | None:
     base = {"math.powf": "pow"}.get(name, name.removeprefix("math."))
-    return base if name.startswith("math.") and base in VMATH else None
+    return base if name.startswith("math.") and base in vmath.NAMES else None
 
 
 def _literal(text: str) -> int | None:

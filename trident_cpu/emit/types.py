@@ -51,10 +51,10 @@ def round_to_bf16(bits: int) -> int:
 def float_literal(value: float, element: str) -> str:
     """A Python float as a literal of `element`; rounds to nearest even."""
     if element == "f64":
-        return "0x%016X" % struct.unpack("<Q", struct.pack("<d", value))
+        return f"0x{int.from_bytes(struct.pack('<d', value), 'little'):016X}"
     if element == "f16":
         try:
-            return "0xH%04X" % struct.unpack("<H", struct.pack("<e", value))
+            return f"0xH{int.from_bytes(struct.pack('<e', value), 'little'):04X}"
         except OverflowError:
             return "0xH7C00" if value > 0 else "0xHFC00"
     try:
@@ -63,7 +63,7 @@ def float_literal(value: float, element: str) -> str:
         bits = 0x7F800000 if value > 0 else 0xFF800000
     if element == "bf16":
         return str(round_to_bf16(bits))
-    return "0x%016X" % struct.unpack("<Q", struct.pack("<d", struct.unpack("<f", struct.pack("<I", bits))[0]))
+    return float_literal(struct.unpack("<f", struct.pack("<I", bits))[0], "f64")  # LLVM writes floats as doubles
 
 
 def literal(text: str, element: str) -> str:
@@ -81,8 +81,8 @@ def literal(text: str, element: str) -> str:
         if element == "bf16":
             return str(bits)
         if element == "f16":
-            return "0xH%04X" % bits
+            return f"0xH{bits:04X}"
         if element == "f64":
-            return "0x%016X" % bits
+            return f"0x{bits:016X}"
         return float_literal(struct.unpack("<f", struct.pack("<I", bits))[0], element)
     return float_literal(float(text), element)

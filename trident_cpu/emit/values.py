@@ -105,9 +105,9 @@ def source_map(op: Op, index_map: Map) -> Map:
     if name == "tt.broadcast":
         return tuple(None if s == 1 != d else k for s, d, k in zip(source, result, index_map, strict=True))
     if name == "tt.trans":
-        order, back = op.attrs["order"], [None] * len(source)
-        for position, dim in enumerate(order):
-            back[dim] = index_map[position]  # type: ignore[call-overload]
+        back: list[int | None] = [None] * len(source)
+        for position, dim in enumerate(op.attrs["order"]):
+            back[dim] = index_map[position]
         return tuple(back)
     if name == "tt.reshape" and is_squeeze(op):
         kept = iter([k for k, d in zip(index_map, result, strict=True) if d != 1])
