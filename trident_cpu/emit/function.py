@@ -110,11 +110,11 @@ class FunctionEmitter:
         row = b.value(f"add i64 {b.value(f'mul i64 {z}, {gy}')}, {y}")
         return b.value(f"add i64 {b.value(f'mul i64 {row}, {gx}')}, {x}")
 
-    def report(self, fault: int, address: str) -> None:
+    def report(self, fault: int, address: str, code: int = 1) -> None:
         """Record a fault of the running program; the first one stays."""
         b, program = self.b, self.program_index()
         where = b.value(f"ptrtoint ptr {address} to i64")
-        b.emit(f"call void @tc.report(ptr %report, i64 1, i64 {fault}, i64 {program}, i64 {where})")
+        b.emit(f"call void @tc.report(ptr %report, i64 {code}, i64 {fault}, i64 {program}, i64 {where})")
 
     # ---- scalars
 

@@ -29,17 +29,18 @@ def emit_print(fe: FunctionEmitter, op: Op) -> None:
         suffix = f" (operand {at})" if len(op.operands) > 1 else ""
         _print_value(fe, op, value, bool(signs[at]), suffix)
     if not op.operands:
-        _line(fe, f"pid (%d, %d, %d){op.attrs['message']}", [])
+        _line(fe, f"pid (%d, %d, %d){_message(op)}", [])
     fe.b.emit("call i32 @fflush(ptr null)")
 
 
 def _print_value(fe: FunctionEmitter, op: Op, value: Value, signed: bool, suffix: str) -> None:
     element, rank = value.type.element, len(value.type.shape) if value.type.is_tile else 0
-    code = _code(element, signed, bool(op.attrs.get("hex")))
+    hexadecimal = bool(op.attrs.get("hex"))
+    code = _code(element, signed, hexadecimal)
     index = f" idx ({', '.join(['%lld'] * rank)})" if rank else ""
-    text = f"pid (%d, %d, %d){index}{op.attrs['message']}{code}{suffix}"
+    text = f"pid (%d, %d, %d){index}{_message(op)}{code}{suffix}"
     if not rank:
-        _line(fe, text, [_argument(fe, fe.scalar(value), element, signed)])
+        _line(fe, text, [_argument(fe, fe.scalar(value), element, signed, hexadecimal)])
         return
 
     def body(ctx: Context) -> None:
@@ -49,9 +50,13 @@ def _print_value(fe: FunctionEmitter, op: Op, value: Value, signed: bool, suffix
             places = list(ctx.index)
             places[ctx.vector_dim] = fe.b.add(places[ctx.vector_dim], str(lane))
             item = fe.b.extract(element, vector, lanes, lane)
-            _line(fe, text, [f"i64 {place}" for place in places] + [_argument(fe, item, element, signed)])
+            _line(fe, text, [f"i64 {place}" for place in places] + [_argument(fe, item, element, signed, hexadecimal)])
 
     for_each_vector(fe, value.type.shape, element, body)
+
+
+def _message(op: Op) -> str:
+    return op.attrs["message"].replace("%", "%%")
 
 
 def _line(fe: FunctionEmitter, text: str, arguments: list[str]) -> None:
@@ -76,7 +81,7 @@ def _code(element: str, signed: bool, hexadecimal: bool) -> str:
     return "%lld" if signed else "%llu"
 
 
-def _argument(fe: FunctionEmitter, text: str, element: str, signed: bool) -> str:
+def _argument(fe: FunctionEmitter, text: str, element: str, signed: bool, hexadecimal: bool) -> str:
     """A printf argument: varargs are pointers, doubles or (here) i64."""
     if element.startswith("ptr:"):
         return f"ptr {text}"
@@ -84,5 +89,5 @@ def _argument(fe: FunctionEmitter, text: str, element: str, signed: bool) -> str
         return f"double {fe.pointwise(1).casts.float_to_float(text, element, 'f64')}"
     if llvm(element) == "i64":
         return f"i64 {text}"
-    extend = "sext" if signed and element != "i1" else "zext"
+    extend = "sext" if signed and element != "i1" and not hexadecimal else "zext"
     return f"i64 {fe.b.value(f'{extend} {llvm(element)} {text} to i64')}"
