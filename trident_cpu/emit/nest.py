@@ -138,8 +138,7 @@ class NestEmitter:
     def redirect(self, detour: Detour) -> None:
         """Where a detoured load reads its row from."""
         fe, b = self.fe, self.b
-        row = Context(self.shape, list(self.index), self.vector_dim, self.lanes)
-        row.index[self.vector_dim] = "0"
+        row = self.row_start
         copied, stride = view_address(fe, detour.view, row.identity, row)
         if detour.overlap == "true":
             detour.base, detour.stride = copied, stride
@@ -183,10 +182,8 @@ class NestEmitter:
         """All vectors along the vector dimension at one place of the others."""
         for reduction in self.reductions:
             reduction.start_row()
-        for detour in self.detours:
-            self.redirect(detour)
-        bounds = Bounds(self)
-        known, low, high = bounds.find()
+        self.start_row()
+        known, low, high = Bounds(self).find()
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
             unroll = self.unroll_all or extent // lanes <= INNER_UNROLL
@@ -201,6 +198,19 @@ class NestEmitter:
             self.split_row(known, low, high)
         for reduction in self.reductions:
             reduction.end_row(self.index)
+
+    def start_row(self) -> None:
+        """Emit once per row the addresses that its vectors share."""
+        fe = self.fe
+        self.row_start = Context(self.shape, list(self.index), self.vector_dim, self.lanes, producing=self.producing)
+        self.row_start.index[self.vector_dim] = "0"
+        made = self.nest.registers()
+        for op in self.nest.members:
+            pointer = op.operands[0]
+            if op.name in ("tt.load", "tt.store") and not made & fe.deps.leaves(pointer).keys():
+                evaluate(fe, pointer, self.row_start.identity, self.row_start)
+        for detour in self.detours:
+            self.redirect(detour)
 
     def split_row(self, known: Known, low: str | None, high: str) -> None:
         """[0, low) masked, [low, high) unmasked, [high, extent) masked; one copy of each body."""
@@ -240,7 +250,7 @@ class NestEmitter:
         """Every member for one vector."""
         fe, nest = self.fe, self.nest
         ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
-        ctx.detours = self.detours_at()
+        ctx.detours, ctx.row = self.detours_at(), self.row_start
         access, identity = Access(fe, ctx), ctx.identity
         reductions = iter(self.reductions)
         for op in nest.members:
@@ -281,8 +291,7 @@ class Bounds:
         nest = self.nest
         if nest.lanes == 1:
             return frozenset(), None, ""
-        whole_row = Context(nest.shape, list(nest.index), nest.vector_dim, nest.lanes, producing=nest.producing)
-        whole_row.index[nest.vector_dim] = "0"
+        whole_row = nest.row_start
         known: set[tuple[Value, Map]] = set()
         lows: list[str] = []
         highs: list[str] = []

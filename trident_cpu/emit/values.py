@@ -54,6 +54,7 @@ class Context:
     known_true: frozenset[tuple[Value, Map]] = frozenset()  # masks that hold in every lane
     producing: frozenset[Value] = frozenset()  # values whose buffers are being written: not to be read back
     detours: dict[Op, Val] = field(default_factory=dict)  # loads that read from elsewhere than their pointer says
+    row: Context | None = None  # the same place with index 0 along the vector dimension: what is known per row
     memo: dict[tuple[Value, Map], Val] = field(default_factory=dict)
 
     @property
@@ -69,8 +70,36 @@ def evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) ->
     key = (value, index_map)
     found = ctx.memo.get(key)
     if found is None:
-        found = ctx.memo[key] = _evaluate(fe, value, index_map, ctx)
+        found = _from_row(fe, value, index_map, ctx) or _evaluate(fe, value, index_map, ctx)
+        ctx.memo[key] = found
     return found
+
+
+def _from_row(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -> Val | None:
+    """What the row's first vector already worked out, moved to this vector: hoists addresses and uniform values.
+
+    Not for masks: whether they are known to be true depends on the vector.
+    """
+    val = ctx.row.memo.get((value, index_map)) if ctx.row is not None else None
+    if val is None or val.form == "lanes" or val.element == "i1":
+        return None
+    index = ctx.index[ctx.vector_dim]
+    if val.is_uniform or index == "0":
+        return val
+    b = fe.b
+    if isinstance(val.stride, int):
+        offset = b.multiply(index, val.stride)
+    else:
+        offset = b.value(f"mul nsw i64 {index}, {val.stride}")
+    if val.element.startswith("ptr:"):
+        return Val(
+            "affine",
+            val.element,
+            b.value(f"getelementptr {stored(val.element[4:])}, ptr {val.text}, i64 {offset}"),
+            val.stride,
+        )
+    offset = b.resize(offset, "i64", val.element)
+    return Val("affine", val.element, b.value(f"add nsw {llvm(val.element)} {val.text}, {offset}"), val.stride)
 
 
 def _evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -> Val:
