@@ -12,11 +12,13 @@ import ctypes
 import inspect
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from trident_cpu import threads
 from trident_cpu.arguments import Slot, bfloat16_bits, constant_key, mend, on_cpu, option_key, unusual
 from trident_cpu.build import Binary
+from trident_cpu.compiler import sanitizing
+from trident_cpu.faults import Report, explain
 from trident_cpu.jit import Function
 from trident_cpu.parallel import BLOCK
 
@@ -55,7 +57,7 @@ _ARGUMENT = """
 _FIND = """
     _key = ({keys})
     if _given: _key += _options(_given)
-    if _knobs.debug: _key += ('debug',)
+{remember}    if _knobs.debug: _key += ('debug',)
     _entry = _table.get(_key)
     if _entry is None: _entry = _miss(_key, ({names}), _given)
     if _changed_globals: _same_globals()
@@ -65,6 +67,10 @@ _FIND = """
     if _knobs.launch_enter_hook is not _enter or _enter_calls or _exit_calls or _pre_run:
         return _hooked(_entry, _grid, ({names}), ({values}), _given)
     _entry(*_grid, {values})
+"""
+# With the sanitizer on, the entry needs the tensors, not only their addresses.
+_REMEMBER = """
+    _remember(_names, ({names}))
 """
 
 
@@ -84,6 +90,11 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
         "_enter_calls": getattr(enter, "calls", ()), "_exit_calls": getattr(leave, "calls", ()),
         "_changed_globals": bool(kernel.used_global_vals), "_same_globals": lambda: same_globals(kernel),
     }  # fmt: skip
+    if sanitizing():
+        from trident_cpu import sanitizer
+
+        sanitizer.watch_fresh_memory()
+        scope |= {"_remember": sanitizer.remember, "_names": kernel.arg_names}
     body, keys, values = [], [], []
     for at, parameter in enumerate(kernel.params):
         if parameter.is_constexpr:
@@ -101,6 +112,7 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
         _FIND.format(
             keys="".join(f"{key}, " for key in keys),
             names="".join(f"{name}, " for name in names),
+            remember=_REMEMBER.format(names="".join(f"{name}, " for name in names)) if sanitizing() else "",
             values="".join(f"{value}, " for value in values),
             meta="{" + ", ".join(f"'{name}': {name}" for name in names) + "}",
         )
@@ -170,11 +182,11 @@ _SERIAL = {
 
 
 def entry(
-    kernel: str, names: Sequence[str], slots: list[Slot], binary: Binary, explain: Callable[..., NoReturn]
+    kernel: str, names: Sequence[str], slots: list[Slot], binary: Binary, new_report: Callable[[], Report]
 ) -> Entry:
     """`entry(gx, gy, gz, *values)`: one value for each name, in order; slots say which of them the code takes.
 
-    `explain(report, names, values)` turns a fault's record into an exception.
+    `new_report()` makes the record that faults are written to, where the code can fault.
     """
     _check_slots(kernel, slots, binary.params)
     function = Function(binary.object, binary.name)
@@ -195,7 +207,8 @@ def entry(
     scope: dict[str, Any] = {
         "_pack": pack, "_lean": struct.Struct(_LEAN + formats).pack, "_repack": repack,
         "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
-        "_scratch": threads.scratch, "_explain": explain, "_Report": ctypes.c_int64 * 8, "_at": ctypes.addressof,
+        "_scratch": threads.scratch, "_new_report": new_report, "_at": ctypes.addressof,
+        "_explain": lambda report, *grid: explain(kernel, binary, report, grid),
         "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(function.address),
         "_code": function,  # keeps the machine code loaded while this function lives
     }  # fmt: skip
@@ -209,8 +222,8 @@ def entry(
         values=values,
         serial=_SERIAL[not (stride or binary.faults)].format(**given),
         parallel_from=max(2, -(-PARALLEL_ELEMENTS // max(1, binary.elements))),
-        report="_report = _Report()" if binary.faults else "",
-        check=f"if _report[0]: _explain(_report, ({values}))" if binary.faults else "",
+        report="_report = _new_report()" if binary.faults else "",
+        check="if _report[0]: _explain(_report, _gx, _gy, _gz)" if binary.faults else "",
         stride=stride,
         **given,
     )

@@ -22,6 +22,7 @@ class Binary:
     params: tuple[str, ...]  # element type of each argument slot, as lowering states it: "ptr:f32", "i32", ...
     scratch_bytes: int  # per thread
     faults: tuple[tuple[str, str, str], ...]  # (kind, file:line, text) of each fault id the code can report
+    sanitized: bool  # every access is checked against the table of storages in the report
     elements: int  # rough work of one program: what decides whether threads pay
     object: bytes
 
@@ -79,6 +80,7 @@ def lower_ttir(ttir: str, options: Any) -> tuple[str, dict[str, Any]]:
         "params": tuple(lowered.params),
         "scratch_bytes": lowered.scratch_bytes,
         "faults": tuple(tuple(map(str, fault)) for fault in lowered.faults),
+        "sanitized": options.sanitize,
         "elements": elements_per_program(ttir),
     }
     return lowered.llvm_ir + entry_point(lowered.name), metadata

@@ -91,6 +91,10 @@ class CPUBackend(BaseBackend):
         return f"{NAME}-{cache.environment()}"
 
     def parse_options(self, options: dict[str, Any]) -> CPUOptions:
+        if options.get("sanitize") and not sanitizing():
+            raise ValueError(
+                "trident_cpu: set TRIDENT_CPU_SANITIZE=1 in the environment before the kernel's first launch"
+            )
         known = {field.name for field in fields(CPUOptions)}
         given = {name: value for name, value in options.items() if name in known and value is not None}
         return CPUOptions(**{"sanitize": sanitizing(), **given})

@@ -7,15 +7,18 @@ each kind of size.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 from trident_cpu.arguments import argument_slots, value_of
 from trident_cpu.binder import Entry, binder, entry
 from trident_cpu.build import Binary, build
 from trident_cpu.cache import CorruptEntry
 from trident_cpu.compiler import CPUBackend, CPUOptions, host_target
+from trident_cpu.faults import Report
 
 _compiling = threading.RLock()
 
@@ -124,12 +127,12 @@ def _entry(kernel: Any, signature: dict[str, Any], binary: Binary, runtime: list
     slots = [type(slot)((rank[slot.path[0]], *slot.path[1:]), slot.type) for slot in argument_slots(signature)]
     names = [kernel.arg_names[number] for number in runtime]
 
-    def explain(report: Any, values: tuple[Any, ...]) -> NoReturn:
-        from trident_cpu.faults import explain as raise_fault
+    new_report: Callable[[], Report] = Report
+    if binary.sanitized:
+        from trident_cpu import sanitizer
 
-        raise_fault(kernel.__name__, names, values, binary, report)
-
-    return entry(kernel.__name__, names, slots, binary, explain)
+        new_report = functools.partial(sanitizer.report, argument_slots(signature))
+    return entry(kernel.__name__, names, slots, binary, new_report)
 
 
 class TritonLauncher:
@@ -147,6 +150,10 @@ class TritonLauncher:
     ) -> None:  # fmt: skip
         if self._run is None:
             self._run = _entry(self._source.fn, self._source.signature, self._thaw(function), self._runtime)
+        if self._metadata.sanitize:
+            from trident_cpu import sanitizer
+
+            sanitizer.remember(self._source.fn.arg_names, args)
         if enter is not None:
             enter(metadata)
         self._run(gx, gy, gz, *[value_of(args[at]) for at in self._runtime])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from trident_cpu.analysis.uses import is_lazy
 from trident_cpu.emit.nest import store_everywhere
+from trident_cpu.emit.patience import Patience
 from trident_cpu.emit.types import llvm
 from trident_cpu.errors import UnsupportedOp
 from trident_cpu.ir import Op, Value
@@ -228,12 +229,13 @@ def emit_while(fe: FunctionEmitter, op: Op) -> None:
         else:
             b.emit(f"store {llvm(arg.type.element)} {fe.scalar(init)}, ptr {slots_before[arg]}")
     head, inside, end = b.new_label("while"), b.new_label("do"), b.new_label("done")
+    patience = Patience(fe, op)
     start = len(b.lines)
     b.jump(head)
     b.label(head)
     read_slots(fe, slots_before)
     ends(fe, before.ops, op.results, slots_after)
-    b.branch(fe.scalar(before.ops[-1].operands[0]), inside, end)
+    b.branch(patience.still(fe.scalar(before.ops[-1].operands[0])), inside, end)
     b.label(inside)
     for arg, result in zip(after.args, op.results, strict=True):
         if arg.type.is_tile:

@@ -1,4 +1,4 @@
-"""Assertions and prints. A failed assertion is recorded in the fault report; the first one wins."""
+"""Assertions. A failed assertion is recorded in the fault report; the first one wins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from trident_cpu.emit.nest import for_each_vector
 from trident_cpu.emit.values import Context, evaluate, lanes_of
-from trident_cpu.errors import UnsupportedOp
 from trident_cpu.ir import Op
 
 if TYPE_CHECKING:
@@ -36,7 +35,3 @@ def emit_assert(fe: FunctionEmitter, op: Op) -> None:
         b.when(failed, lambda: fe.report(fault, "null"))
 
     for_each_vector(fe, condition.type.shape, "i32", body)
-
-
-def emit_print(fe: FunctionEmitter, op: Op) -> None:
-    raise UnsupportedOp(op.name, "device_print", fe.where(op))

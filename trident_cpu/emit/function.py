@@ -14,6 +14,7 @@ from trident_cpu.analysis.uses import Dependencies, defined_in, free_values, is_
 from trident_cpu.emit.buffers import Arena, View
 from trident_cpu.emit.builder import Builder
 from trident_cpu.emit.dot import operand_view
+from trident_cpu.emit.guard import guard
 from trident_cpu.emit.nest import emit_nest, store_everywhere
 from trident_cpu.emit.pointwise import Call, Pointwise
 from trident_cpu.emit.singles import emit_single
@@ -79,7 +80,7 @@ class FunctionEmitter:
 
     def guard(self, op: Op, pointer: Val, element: str, mask: Val | None, ctx: Context) -> Val | None:
         """The mask under which an access may run. The sanitizer narrows it to the lanes that stay in bounds."""
-        return mask
+        return guard(self, op, pointer, element, mask, ctx) if self.state.sanitize else mask
 
     def scalar(self, value: Value) -> str:
         found = self.scalars.get(value)
@@ -101,15 +102,19 @@ class FunctionEmitter:
         self.state.faults.append((kind, where, text))
         return len(self.state.faults) - 1
 
-    def report(self, fault: int, address: str) -> None:
-        """Record a fault of the running program; the first one stays."""
+    def program_index(self) -> str:
+        """The running program's number in the linearised grid, an i64."""
         b = self.b
         x, y, z = (b.value(f"zext i32 %pid.{axis} to i64") for axis in "xyz")
         gx, gy = (b.value(f"zext i32 %grid.{axis} to i64") for axis in "xy")
         row = b.value(f"add i64 {b.value(f'mul i64 {z}, {gy}')}, {y}")
-        program = b.value(f"add i64 {b.value(f'mul i64 {row}, {gx}')}, {x}")
+        return b.value(f"add i64 {b.value(f'mul i64 {row}, {gx}')}, {x}")
+
+    def report(self, fault: int, address: str, code: int = 1) -> None:
+        """Record a fault of the running program; the first one stays."""
+        b, program = self.b, self.program_index()
         where = b.value(f"ptrtoint ptr {address} to i64")
-        b.emit(f"call void @tc.report(ptr %report, i64 1, i64 {fault}, i64 {program}, i64 {where})")
+        b.emit(f"call void @tc.report(ptr %report, i64 {code}, i64 {fault}, i64 {program}, i64 {where})")
 
     # ---- scalars
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trident_cpu.emit import control, dot, effects, layout, scan
 from trident_cpu.emit.memory import Access
+from trident_cpu.emit.printing import emit_print
 from trident_cpu.emit.values import scalar_context
 from trident_cpu.errors import UnsupportedOp
 from trident_cpu.ir import Op
@@ -46,7 +47,7 @@ TABLE: dict[str, Callable[[FunctionEmitter, Op], None]] = {
     "tt.histogram": layout.emit_histogram,
     "tt.unsplat": layout.emit_unsplat,
     "tt.assert": effects.emit_assert,
-    "tt.print": effects.emit_print,
+    "tt.print": emit_print,
     "llvm.intr.assume": effects.nothing,
     "gpu.barrier": effects.nothing,
     "ttg.barrier": effects.nothing,
