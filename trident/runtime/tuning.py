@@ -132,7 +132,7 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     many = power_of_2(outer * inner if span else inner)
     if device.type == "cuda":
         # spanning tiles are read element by element: smaller ones, for more programs
-        tile, least = (1024 if span else 4096), 64
+        tile, least = (1024 if span else 4096 if live <= 2 else 2048), 64
     else:
         tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
     block_n = min(power_of_2(N), max(1, tile // min(least, many)))
