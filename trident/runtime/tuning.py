@@ -139,9 +139,7 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     block_m = min(max(1, tile // block_n), many, 1024)
     meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
     if device.type == "cuda":
-        meta["num_warps"] = min(
-            16, max(1, block_m * block_n * power_of_2(live) // 512)
-        )  # 16 registers a thread for data
+        meta["num_warps"] = min(8, max(1, block_m * block_n * power_of_2(live) // 512))
     tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
     return Plan((tiles,), meta, loops=block_n < N)
 
