@@ -32,6 +32,8 @@ from trident.ops._dropout import dropout2d as dropout2d
 from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._glu import glu as glu
+from trident.ops._group_norm import group_norm as group_norm
+from trident.ops._group_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._nll_loss import nll_loss as nll_loss
 from trident.ops._prelu import prelu as prelu

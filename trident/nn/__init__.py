@@ -40,8 +40,12 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.instancenorm import InstanceNorm1d as InstanceNorm1d
+from trident.nn.instancenorm import InstanceNorm2d as InstanceNorm2d
+from trident.nn.instancenorm import InstanceNorm3d as InstanceNorm3d
 from trident.nn.loss import CrossEntropyLoss as CrossEntropyLoss
 from trident.nn.loss import NLLLoss as NLLLoss
+from trident.nn.normalization import GroupNorm as GroupNorm
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d

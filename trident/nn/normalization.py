@@ -6,6 +6,13 @@ from torch import Tensor
 from trident import functional as F
 
 
+class GroupNorm(torch.nn.GroupNorm):
+    __doc__ = torch.nn.GroupNorm.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class LayerNorm(torch.nn.LayerNorm):
     __doc__ = torch.nn.LayerNorm.__doc__
 

@@ -155,6 +155,40 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
+def plane_rows(R: int, K: int, S: int, device: torch.device, live: int) -> Plan:
+    """Programs over ROWS whole rows of [K, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
+    block_k, block_s = power_of_2(K), power_of_2(S)
+    tile = block_k * block_s
+    few = device.type == "cuda" and multiprocessors(device) > R and tile > 4096
+    if tile * live > LONGEST_ROW or few:
+        return Plan((1,), {}, loops=True)
+    if device.type == "cuda":
+        warps = min(16, max(1, tile * power_of_2(live) // 1024))
+        return Plan((R,), {"ROWS": 1, "BLOCK_K": block_k, "BLOCK_S": block_s, "num_warps": warps})
+    each = max(1, min(16384 // tile, R))
+    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_K": block_k, "BLOCK_S": block_s})
+
+
+@heuristic
+def split_rows(R: int, D: int, device: torch.device) -> Plan:
+    """R long rows of D elements, each split into parts of STEP, walked in chunks of BLOCK_N: grid (R, parts)."""
+    if device.type == "cuda":
+        block, warps, programs = 4096, {"num_warps": 8}, 4 * multiprocessors(device)
+    else:
+        block, warps, programs = 8192, {}, 16  # fixed: sums do not depend on the thread count
+    chunks = cdiv(D, block)
+    each = cdiv(chunks, max(1, min(chunks, programs // R)))
+    return Plan((R, cdiv(chunks, each)), {"STEP": each * block, "BLOCK_N": block, **warps})
+
+
+@heuristic
+def planes(P: int, S: int, device: torch.device, live: int) -> Plan:
+    """P planes of S elements, pointwise: grid (tiles of planes, chunks of planes)."""
+    plan = line_tiles(P, S, 1, device, live)
+    return Plan(plan.grid, {key: n for key, n in plan.meta.items() if key not in ("AXIS", "SPAN")})
+
+
+@heuristic
 def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
     """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
     tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight

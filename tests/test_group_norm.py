@@ -1,0 +1,84 @@
+"""group_norm, instance_norm: rows split over programs, running statistics, inputs without a batch, NaN."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import trident.functional as T
+import trident.nn
+from tests.test_laws import DEVICE, close, double, run
+from trident.runtime import tuning
+
+
+@pytest.mark.parametrize("shape", ((2, 4, 5, 7), (1, 2, 300, 301)))
+def test_mean_far_from_zero(shape):
+    """Partial moments are merged without cancellation."""
+    torch.manual_seed(0)
+    x = (3000 + torch.randn(shape, device=DEVICE)).requires_grad_()
+    y = T.group_norm(x, 2)
+    exact = F.group_norm(x.detach().double(), 2)
+    # the float32 mean is within an ulp or two of 3000
+    assert (y.double() - exact).abs().max() < 2 * 3000 * torch.finfo(torch.float32).eps * exact.abs().max()
+
+
+def test_planes_that_differ():
+    """Parts of a long row whose means and deviations are far apart."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 200, 200, device=DEVICE) * torch.tensor([1.0, 100, 1e-3, 0], device=DEVICE).view(4, 1, 1)
+    x = (x + torch.tensor([0.0, 500, -500, 3], device=DEVICE).view(4, 1, 1)).requires_grad_()
+    dy = torch.randn_like(x)
+    actual = run(lambda x: T.group_norm(x, 2), [x], dy)
+    close(actual, run(lambda x: F.group_norm(x, 2), double([x]), dy.double()), torch.float32, 80000)
+
+
+@pytest.mark.parametrize("spatial", ((3, 5), (300, 301)))
+def test_not_finite_as_torch(spatial):
+    """A NaN or an infinity makes its own group NaN, and no other."""
+    x = torch.randn(2, 4, *spatial, device=DEVICE)
+    x[0, 1, 2, 3], x[1, 2, 0, 0] = torch.nan, torch.inf
+    y = T.group_norm(x, 2)
+    torch.testing.assert_close(y, F.group_norm(x, 2), equal_nan=True)
+    assert y.isnan().view(2, 2, -1).all(-1).tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("wanted", ("x", "w", "b"))
+@pytest.mark.parametrize("spatial", ((3, 5), (300, 301)))
+def test_one_gradient_only(wanted, spatial):
+    torch.manual_seed(0)
+    tensors = {"x": torch.randn(1, 4, *spatial), "w": torch.randn(4), "b": torch.randn(4)}
+    tensors = {name: t.to(DEVICE).requires_grad_(name == wanted) for name, t in tensors.items()}
+    y = T.group_norm(tensors["x"], 2, tensors["w"], tensors["b"])
+    dy = torch.randn_like(y)
+    exact = {name: t.detach().double().requires_grad_(name == wanted) for name, t in tensors.items()}
+    z = F.group_norm(exact["x"], 2, exact["w"], exact["b"])
+    alone, expected = torch.autograd.grad(y, tensors[wanted], dy), torch.autograd.grad(z, exact[wanted], dy.double())
+    close(alone, expected, torch.float32, y.numel())
+
+
+def test_running_statistics_go_to_torch():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, device=DEVICE)
+    ours = trident.nn.InstanceNorm2d(3, affine=True, track_running_stats=True).to(DEVICE)
+    theirs = torch.nn.InstanceNorm2d(3, affine=True, track_running_stats=True).to(DEVICE)
+    for training in (True, False):
+        ours.train(training), theirs.train(training)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=0)
+        torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dims", (1, 2, 3))
+def test_without_a_batch(dims):
+    x = torch.randn(3, *(4, 5, 6)[:dims], device=DEVICE)
+    name = f"InstanceNorm{dims}d"
+    ours, theirs = (getattr(nn, name)(3).to(DEVICE)(x) for nn in (trident.nn, torch.nn))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("device", ("cpu", "cuda"))
+def test_parts_cover_a_row(device, monkeypatch):
+    """No part is empty (its moments would be 0 / 0), none is missing."""
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
+    for R, D in ((1, 1), (1, 4096), (1, 4097), (3, 262144), (7, 8191), (500, 10**6), (1, 2**27 + 1)):
+        plan = tuning.split_rows(R, D, torch.device(device))
+        parts, step = plan.grid[1], plan.meta["STEP"]
+        assert plan.grid[0] == R and (parts - 1) * step < D <= parts * step
