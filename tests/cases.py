@@ -103,6 +103,7 @@ def _activation(
     specials: Sequence[float] = (),
     errors: Errors = (),
     exact: Callable[..., torch.Tensor] | None = None,
+    module: Callable[[type], torch.nn.Module] | None = None,
     **kwargs: object,
 ) -> Case:
     return Case(
@@ -113,7 +114,7 @@ def _activation(
         specials=specials,
         errors=errors,
         cls=cls,
-        module=lambda cls: cls(*args, **kwargs),
+        module=module or (lambda cls: cls(*args, **kwargs)),
         bench=FLAT_BENCH,
     )
 
@@ -256,6 +257,17 @@ CASES: dict[str, Case] = {
     "logsigmoid": _activation("logsigmoid", "LogSigmoid"),
     "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
     "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
+    "rrelu": Case(
+        ours=lambda x: T.rrelu(x, 0.1, 0.4, True),
+        reference=lambda x: F.rrelu(x, 0.1, 0.4, True),
+        shapes=FLAT,
+        random=True,
+        errors=(lambda f: f(torch.randn(2), 0.5, 0.1, True),),
+        cls="RReLU",
+        module=lambda cls: cls(0.1, 0.4),
+        bench=FLAT_BENCH,
+    ),
+    "rrelu.eval": _activation("rrelu", "RReLU", 0.1, 0.4, module=lambda cls: cls(0.1, 0.4).eval()),
     "selu": _activation("selu", "SELU"),
     "sigmoid": _activation("sigmoid", "Sigmoid"),
     "silu": _activation("silu", "SiLU"),

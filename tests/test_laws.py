@@ -232,7 +232,13 @@ def test_torch_func(case):
         lambda f: torch.func.grad(lambda x: f(x, *rest).sum())(x),
         lambda f: torch.func.jvp(lambda x: f(x, *rest), (x,), (torch.ones_like(x),))[1],
     ):
-        same(transform(case.ours), transform(case.reference))
+        try:
+            expected = transform(case.reference)
+        except RuntimeError as error:  # torch has no such rule: neither have we
+            with pytest.raises(type(error)):
+                transform(case.ours)
+            continue
+        same(transform(case.ours), expected)
 
 
 @each_value

@@ -34,6 +34,7 @@ from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._prelu import prelu as prelu
 from trident.ops._rms_norm import rms_norm as rms_norm
+from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin

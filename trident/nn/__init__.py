@@ -23,6 +23,7 @@ from trident.nn.activation import Mish as Mish
 from trident.nn.activation import PReLU as PReLU
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import ReLU6 as ReLU6
+from trident.nn.activation import RReLU as RReLU
 from trident.nn.activation import Sigmoid as Sigmoid
 from trident.nn.activation import SiLU as SiLU
 from trident.nn.activation import Softmax as Softmax
