@@ -7,3 +7,4 @@ from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_p
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
 from trident.ops._layer_norm import layer_norm as layer_norm
+from trident.ops._linear import linear as linear

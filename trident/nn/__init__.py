@@ -10,6 +10,8 @@ from torch.nn import utils as utils
 from trident.nn.activation import GELU as GELU
 from trident.nn.activation import ReLU as ReLU
 from trident.nn.activation import SiLU as SiLU
+from trident.nn.linear import LazyLinear as LazyLinear
+from trident.nn.linear import Linear as Linear
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
