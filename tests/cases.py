@@ -1,6 +1,7 @@
 """What each operator is checked against, and at which sizes it is timed. Tests and the bench both read this."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ class Case:
     inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [torch.randn(shape, dtype=torch.float64)]
     # float64 or integer tensors; the floating ones are cast to the dtype under test and are differentiated
     reduced: Callable[[Shape], int] = lambda shape: 1  # the longest sum behind an element of the results
+    exact: Callable[..., torch.Tensor] | None = None  # a better float64 reference, where torch's computes in float32
     dtypes: Sequence[torch.dtype] = ALL
     specials: Sequence[float] | None = None  # kinks of a pointwise operator, where sub-gradients must be torch's
     random: bool = False  # draws random numbers: values are checked in the operator's own test file
@@ -41,7 +43,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 
 ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (2, 1000))
-LONG_ROWS = (*ROWS, (2, 65537))
+LONG_ROWS = (*ROWS, (2, 65537), (3, 32769))
 ROWS_BENCH = ((4, 256), (256, 1024), (4096, 4096))
 
 
@@ -62,19 +64,106 @@ def _layer_norm(ndim: int = 1, affine: bool = True, bias: bool = True) -> Case:
     )
 
 
+def _rms_norm(ndim: int = 1, affine: bool = True, eps: float = 1.0) -> Case:
+    # so large an eps that a row of one element has a gradient that is more than rounding noise
+    return Case(
+        ours=lambda x, w=None: T.rms_norm(x, x.shape[-ndim:], w, eps),
+        reference=lambda x, w=None: F.rms_norm(x, x.shape[-ndim:], w, eps),
+        shapes=LONG_ROWS if ndim == 1 else ((2, 3, 4), (3, 1, 1), (2, 3, 5, 33)),
+        inputs=lambda shape: [randn(*shape), *(1 + randn(*shape[-ndim:]) for _ in range(affine))],
+        reduced=lambda shape: max(torch.Size(shape).numel() // max(1, shape[-1]), torch.Size(shape[-ndim:]).numel()),
+        errors=(lambda f: f(torch.randn(2, 3), (4,)), lambda f: f(torch.randn(2, 3), (3,), torch.randn(2))),
+        cls="RMSNorm",
+        module=lambda cls: cls(3, eps) if ndim == 1 else cls((3, 4), eps),
+        bench=ROWS_BENCH,
+    )
+
+
+def _softmax(
+    name: str, cls: str, dim: int = -1, shapes: Sequence[Shape] = (), module: bool = True, **kwargs: object
+) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, dim, **kwargs),
+        reference=lambda x: getattr(F, name)(x, dim, **kwargs),
+        shapes=shapes or LONG_ROWS,
+        reduced=lambda shape: shape[dim],
+        errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a")),
+        cls=cls,
+        module=(lambda cls: cls(dim) if cls.__name__ != "Softmax2d" else cls()) if module else None,
+        bench=ROWS_BENCH,
+    )
+
+
+COLUMNS = ((2, 3, 4, 5), (1, 1, 1, 1), (7, 33, 2, 1), (2, 257, 5, 3), (3, 5, 9, 33), (1, 4097, 5, 13))
+
+
 def _activation(
-    name: str, cls: str, *args: object, specials: Sequence[float] = (), errors: Errors = (), **kwargs: object
+    name: str,
+    cls: str,
+    *args: object,
+    specials: Sequence[float] = (),
+    errors: Errors = (),
+    exact: Callable[..., torch.Tensor] | None = None,
+    module: Callable[[type], torch.nn.Module] | None = None,
+    **kwargs: object,
 ) -> Case:
     return Case(
         ours=lambda x: getattr(T, name)(x, *args, **kwargs),
         reference=lambda x: getattr(F, name)(x, *args, **kwargs),
         shapes=FLAT,
+        exact=exact,
         specials=specials,
         errors=errors,
         cls=cls,
-        module=lambda cls: cls(*args, **kwargs),
+        module=module or (lambda cls: cls(*args, **kwargs)),
         bench=FLAT_BENCH,
     )
+
+
+def _prelu(channels: bool, shapes: Sequence[Shape]) -> Case:
+    def size(shape: Shape) -> int:
+        return shape[1] if channels else 1
+
+    return Case(
+        ours=T.prelu,
+        reference=F.prelu,
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape), randn(size(shape))],
+        reduced=lambda shape: math.prod(shape) // max(1, size(shape)),
+        specials=None if channels else (),
+        errors=(lambda f: f(torch.randn(2, 3), torch.randn(2)), lambda f: f(torch.randn(2, 3), torch.randn(1, 3))),
+        cls="PReLU",
+        module=lambda cls: cls(size(shapes[0])),
+        bench=FLAT_BENCH,
+    )
+
+
+def _glu(dim: int, shapes: Sequence[Shape]) -> Case:
+    return Case(
+        ours=lambda x: T.glu(x, dim),
+        reference=lambda x: F.glu(x, dim),
+        shapes=shapes,
+        errors=(lambda f: f(torch.randn(2, 3)), lambda f: f(torch.randn(2), 1), lambda f: f(torch.randn(()))),
+        cls="GLU",
+        module=lambda cls: cls(dim),
+        bench=FLAT_BENCH,
+    )
+
+
+def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, 0.3, True),
+        reference=lambda x: getattr(F, name)(x, 0.3, True),
+        shapes=shapes,
+        random=True,
+        errors=(lambda f: f(torch.randn(2, 3), -0.1), lambda f: f(torch.randn(2, 3), 1.1), *errors),
+        cls=cls,
+        module=lambda cls: cls(0.3),
+        bench=FLAT_BENCH if shapes is FLAT else ((1, 3, 16, 16), (64, 64, 56, 56)),
+    )
+
+
+PLANES = ((2, 3, 4, 5), (1, 1, 1, 1), (5, 7, 33, 1))
 
 
 def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
@@ -157,15 +246,92 @@ CASES: dict[str, Case] = {
     "linear.gelu": _linear(activation="gelu"),
     "linear.relu": _linear(activation="relu", N=33),
     "linear.silu": _linear(activation="silu", bias=False),
+    "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
+    "celu.alpha": _activation(
+        # torch's float64 backward rounds 1 / alpha to float32
+        "celu",
+        "CELU",
+        0.3,
+        exact=lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x / 0.3)),
+    ),
+    "alpha_dropout": _dropout("alpha_dropout", "AlphaDropout", FLAT),
+    "dropout": _dropout("dropout", "Dropout", FLAT),
+    "dropout1d": _dropout("dropout1d", "Dropout1d", ((2, 3, 4), (1, 1), (5, 33)), (lambda f: f(torch.randn(3)),)),
+    "dropout2d": _dropout("dropout2d", "Dropout2d", PLANES),
+    "dropout3d": _dropout("dropout3d", "Dropout3d", ((2, 3, 4, 2, 5), (1, 1, 1, 1), (5, 7, 33, 1))),
+    "elu": _activation("elu", "ELU"),
+    "elu.alpha": _activation("elu", "ELU", 0.7),
+    "feature_alpha_dropout": _dropout(
+        "feature_alpha_dropout", "FeatureAlphaDropout", PLANES, (lambda f: f(torch.randn(3), 0.5, True),)
+    ),
     **POOLS,
     "relu": _activation("relu", "ReLU"),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
+    "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
+    "glu.channels": _glu(1, ((2, 4, 3, 5), (1, 2), (7, 10, 33), (3, 2, 20000))),
+    "glu.first": _glu(0, ((2, 3, 4, 5), (2, 1), (66, 7), (4, 5, 33))),
+    "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
+    "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
+    "hardsigmoid": _activation(
+        # torch's float64 backward rounds 1 / 6 to float32
+        "hardsigmoid",
+        "Hardsigmoid",
+        specials=(-3.0, 3.0),
+        exact=lambda x: torch.where((x > -3) & (x < 3), x / 6 + 0.5, (x > 0).to(x.dtype)),
+    ),
+    "hardswish": _activation("hardswish", "Hardswish", specials=(-3.0, 3.0)),
+    "hardtanh": _activation(
+        "hardtanh", "Hardtanh", specials=(-1.0, 1.0), errors=(lambda f: f(torch.randn(2), 1.0, 0.0),)
+    ),
+    "hardtanh.one_sided": _activation("hardtanh", "Hardtanh", -0.125, math.inf, specials=(-0.125,)),
+    "leaky_relu": _activation("leaky_relu", "LeakyReLU"),
+    "leaky_relu.slope": _activation("leaky_relu", "LeakyReLU", -0.3),
+    "logsigmoid": _activation("logsigmoid", "LogSigmoid"),
+    "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
+    "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
+    "rrelu": Case(
+        ours=lambda x: T.rrelu(x, 0.1, 0.4, True),
+        reference=lambda x: F.rrelu(x, 0.1, 0.4, True),
+        shapes=FLAT,
+        random=True,
+        errors=(lambda f: f(torch.randn(2), 0.5, 0.1, True),),
+        cls="RReLU",
+        module=lambda cls: cls(0.1, 0.4),
+        bench=FLAT_BENCH,
+    ),
+    "rrelu.eval": _activation("rrelu", "RReLU", 0.1, 0.4, module=lambda cls: cls(0.1, 0.4).eval()),
+    "selu": _activation("selu", "SELU"),
+    "sigmoid": _activation("sigmoid", "Sigmoid"),
     "silu": _activation("silu", "SiLU"),
+    "softplus": _activation("softplus", "Softplus", specials=(20.0, 20.5)),
+    "softplus.beta": _activation("softplus", "Softplus", 3.0, 1.5, specials=(0.5,)),
+    "softshrink": _activation(
+        "softshrink", "Softshrink", specials=(-0.5, 0.5), errors=(lambda f: f(torch.randn(2), -1.0),)
+    ),
+    "softshrink.lambd": _activation("softshrink", "Softshrink", 0.1),
+    "softsign": _activation("softsign", "Softsign"),
+    "tanh": _activation("tanh", "Tanh", specials=(19.5, 20.5)),
+    "tanhshrink": _activation("tanhshrink", "Tanhshrink"),
+    "threshold": _activation("threshold", "Threshold", 0.25, -2.5, specials=(0.25,)),
+    "softmax": _softmax("softmax", "Softmax"),
+    "softmax.0": _softmax("softmax", "Softmax", 0, ((3, 2), (1, 1), (7, 5), (65537, 2), (129, 2, 257))),
+    "softmax.2d": _softmax("softmax", "Softmax2d", -3, COLUMNS),
+    "log_softmax": _softmax("log_softmax", "LogSoftmax"),
+    "log_softmax.1": _softmax("log_softmax", "LogSoftmax", 1, COLUMNS),
+    "softmin": _softmax("softmin", "Softmin"),
+    "softmin.1": _softmax("softmin", "Softmin", 1, COLUMNS),
+    "prelu": _prelu(False, FLAT),
+    "prelu.channels": _prelu(
+        True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
+    ),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),
     "layer_norm.2d": _layer_norm(ndim=2),
+    "rms_norm": _rms_norm(),
+    "rms_norm.plain": _rms_norm(affine=False),
+    "rms_norm.2d": _rms_norm(ndim=2),
 }
 
 CASES = {name: dataclasses.replace(case, name=name.split(".")[0]) for name, case in CASES.items()}

@@ -87,7 +87,7 @@ def test_equals_float64(case, shape, dtype):
     actual = run(case.ours, inputs)
     assert [t.dtype for t in actual] == [dtype] * len(actual)
     exact = double(inputs)
-    close(actual, run(case.reference, exact, gradient_of(actual[0]).double()), dtype, case.reduced(shape))
+    close(actual, run(case.exact or case.reference, exact, gradient_of(actual[0]).double()), dtype, case.reduced(shape))
 
 
 def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -211,7 +211,13 @@ def second_order(fn, inputs) -> list[torch.Tensor]:
 @each_value
 def test_double_backward(case):
     inputs = make(case, case.shapes[0], torch.float64)
-    close(second_order(case.ours, inputs), second_order(case.reference, inputs), torch.float64, 1000)
+    try:
+        expected = second_order(case.reference, inputs)
+    except RuntimeError as error:  # torch has no derivative of its backward: neither have we
+        with pytest.raises(type(error)):
+            second_order(case.ours, inputs)
+        return
+    close(second_order(case.ours, inputs), expected, torch.float64, 1000)
 
 
 @each_value
@@ -224,7 +230,13 @@ def test_torch_func(case):
         lambda f: torch.func.grad(lambda x: f(x, *rest).sum())(x),
         lambda f: torch.func.jvp(lambda x: f(x, *rest), (x,), (torch.ones_like(x),))[1],
     ):
-        same(transform(case.ours), transform(case.reference))
+        try:
+            expected = transform(case.reference)
+        except RuntimeError as error:  # torch has no such rule: neither have we
+            with pytest.raises(type(error)):
+                transform(case.ours)
+            continue
+        same(transform(case.ours), expected)
 
 
 @each_value
@@ -336,7 +348,9 @@ def test_specials_as_torch(case, dtype):
     rest = make(case, (len(points),), dtype)[1:]
     ones = torch.ones(len(points), dtype=dtype, device=DEVICE)
     actual = run(case.ours, [x, *rest], ones)
-    expected = run(case.reference, double([x, *rest]), ones.double())
+    # torch's scalar loops, not its vector ones, which give other gradients at NaN: they skip strided tensors
+    strided = torch.stack([x, x], -1).detach().double()[..., 0].requires_grad_()
+    expected = run(case.reference, [strided, *double(rest)], ones.double())
     for a, e in zip(actual[:2], expected[:2], strict=True):
         torch.testing.assert_close(a.double(), e, rtol=4 * torch.finfo(dtype).eps, atol=1e-6, equal_nan=True)
 

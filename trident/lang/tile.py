@@ -16,6 +16,21 @@ def row_tile(tile, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
+def matrix_tile(down, right, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Rows [BLOCK_M, 1] and columns [1, BLOCK_N] of a tile of [M, N], both int64, and the mask of both."""
+    rows = (down * tl.full((1,), BLOCK_M, tl.int64) + tl.arange(0, BLOCK_M))[:, None]
+    cols = (right * tl.full((1,), BLOCK_N, tl.int64) + tl.arange(0, BLOCK_N))[None, :]
+    return rows, cols, (rows < M) & (cols < N)
+
+
+@triton.jit
+def band_tile(band, step, M, N, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Tile number `step` of a band of rows of [M, N], or of a band of columns: as `matrix_tile`."""
+    down, right = (band, step) if BY_ROW else (step, band)
+    return matrix_tile(down, right, M, N, BLOCK_M, BLOCK_N)
+
+
+@triton.jit
 def flat_tile(N, BLOCK: tl.constexpr):
     """The offsets [BLOCK] of this program in N elements, and their mask. int64: N may exceed 2^31."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -29,6 +44,12 @@ def load(ptr, mask, other=0.0):
     if x.dtype != tl.float64:
         x = x.to(tl.float32)
     return x
+
+
+@triton.jit
+def from_bits(bits):
+    """The float64 that `runtime.exact.bits` passed. (Small integers come as int32.)"""
+    return bits.to(tl.int64).to(tl.float64, bitcast=True)
 
 
 @triton.jit

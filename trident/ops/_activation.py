@@ -3,8 +3,8 @@
     forward     y  = f(x; A, B)
     backward    dx = f_grad(dy, s; A, B)      s: x, or y where f' is a function of y (torch saves the same tensor)
 
-A row of the table is a pair of device functions in float32. At its kinks f' is the sub-gradient that torch takes, and
-NaN goes through where torch lets it through. A and B are what the model fixes (a slope, a bound), hence constexpr.
+A row of the table is a pair of device functions of lang/pointwise.py. A and B are what the model fixes (a slope, a
+bound), hence constexpr.
 """
 
 import functools
@@ -16,63 +16,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trident.lang import pointwise
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
-
-SQRT_HALF = tl.constexpr(0.7071067811865476)
-RSQRT_2PI = tl.constexpr(0.3989422804014327)
-CUBIC = tl.constexpr(0.044715)
-TWO_SQRT_2_PI = tl.constexpr(1.5957691216057308)  # 2 sqrt(2 / pi)
-
-
-@triton.jit
-def _relu(x, A, B):
-    return tl.where(x < 0, 0.0, x)  # not maximum: NaN stays NaN
-
-
-@triton.jit
-def _relu_grad(dy, y, A, B):
-    return tl.where(y <= 0, 0.0, dy)
-
-
-@triton.jit
-def _gelu(x, A, B):
-    return 0.5 * x * (1 + tl.erf(x * SQRT_HALF))
-
-
-@triton.jit
-def _gelu_grad(dy, x, A, B):
-    return dy * (0.5 * (1 + tl.erf(x * SQRT_HALF)) + x * RSQRT_2PI * tl.exp(-0.5 * x * x))
-
-
-@triton.jit
-def _gelu_tanh(x, A, B):
-    return x * _sigmoid((x + x * x * x * CUBIC) * TWO_SQRT_2_PI, A, B)  # 0.5 (1 + tanh(u)) = σ(2u)
-
-
-@triton.jit
-def _gelu_tanh_grad(dy, x, A, B):
-    s = _sigmoid((x + x * x * x * CUBIC) * TWO_SQRT_2_PI, A, B)
-    return dy * (s + x * s * (1 - s) * (1 + x * x * CUBIC * 3) * TWO_SQRT_2_PI)
-
-
-@triton.jit
-def _sigmoid(x, A, B):
-    return 1 / (1 + tl.exp(-x))
-
-
-@triton.jit
-def _silu(x, A, B):
-    return x / (1 + tl.exp(-x))
-
-
-@triton.jit
-def _silu_grad(dy, x, A, B):
-    s = _sigmoid(x, A, B)
-    return dy * s * (1 + x * (1 - s))
 
 
 class Activation(NamedTuple):
@@ -85,12 +34,29 @@ class Activation(NamedTuple):
     differentiable_grad: Callable[..., Tensor] | None = None
 
 
-aten, F = torch.ops.aten, torch.nn.functional
+aten, F, P = torch.ops.aten, torch.nn.functional, pointwise
 ACTIVATIONS = {
-    "relu": Activation(_relu, _relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
-    "gelu": Activation(_gelu, _gelu_grad, F.gelu),
-    "gelu_tanh": Activation(_gelu_tanh, _gelu_tanh_grad, functools.partial(F.gelu, approximate="tanh")),
-    "silu": Activation(_silu, _silu_grad, F.silu),
+    "celu": Activation(P.celu, P.celu_grad, F.celu),
+    "elu": Activation(P.elu, P.elu_grad, F.elu),
+    "gelu": Activation(P.gelu, P.gelu_grad, F.gelu),
+    "gelu_tanh": Activation(P.gelu_tanh, P.gelu_tanh_grad, functools.partial(F.gelu, approximate="tanh")),
+    "hardshrink": Activation(P.hardshrink, P.shrink_grad, F.hardshrink),
+    "hardsigmoid": Activation(P.hardsigmoid, P.hardsigmoid_grad, F.hardsigmoid),
+    "hardswish": Activation(P.hardswish, P.hardswish_grad, F.hardswish),
+    "hardtanh": Activation(P.hardtanh, P.hardtanh_grad, F.hardtanh),
+    "leaky_relu": Activation(P.leaky_relu, P.leaky_relu_grad, F.leaky_relu),
+    "logsigmoid": Activation(P.logsigmoid, P.logsigmoid_grad, F.logsigmoid),
+    "mish": Activation(P.mish, P.mish_grad, F.mish),
+    "relu": Activation(P.relu, P.relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
+    "selu": Activation(P.selu, P.selu_grad, F.selu),
+    "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, F.sigmoid, aten.sigmoid_backward),
+    "silu": Activation(P.silu, P.silu_grad, F.silu),
+    "softplus": Activation(P.softplus, P.softplus_grad, F.softplus),
+    "softshrink": Activation(P.softshrink, P.shrink_grad, F.softshrink),
+    "softsign": Activation(P.softsign, P.softsign_grad, F.softsign),
+    "tanh": Activation(P.tanh, P.tanh_grad, F.tanh, aten.tanh_backward),
+    "tanhshrink": Activation(P.tanhshrink, P.tanhshrink_grad, F.tanhshrink),
+    "threshold": Activation(P.threshold, P.threshold_grad, F.threshold),
 }
 
 
@@ -148,17 +114,23 @@ def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
     return a, b
 
 
-def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False) -> Tensor:
+def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, valid: bool = True) -> Tensor:
     """Row `name` of the table on a tensor of any shape and strides; the result lies in memory as x does."""
     torch_only = {"inplace": True} if inplace else {}
-    if route.to_torch(name, x, unless="in place" if inplace else None):
+    reason = "in place" if inplace else None if valid else route.INVALID
+    if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
     return _Activation.apply(x, name, parameters, autocast.output_dtype(name, x))
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0). Same contract as :func:`torch.nn.functional.relu`."""
-    return _activate("relu", input, inplace=inplace)
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, below 0 α (exp(x / α) - 1). Same contract as :func:`torch.nn.functional.celu`."""
+    return _activate("celu", input, alpha, inplace=inplace, valid=alpha != 0)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, below 0 α (exp(x) - 1). Same contract as :func:`torch.nn.functional.elu`."""
+    return _activate("elu", input, alpha, inplace=inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -168,6 +140,93 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return _activate("gelu" if approximate == "none" else "gelu_tanh", input)
 
 
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x, in [-λ, λ] 0. Same contract as :func:`torch.nn.functional.hardshrink`."""
+    return _activate("hardshrink", input, lambd)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """x / 6 + 1/2 clamped to [0, 1]. Same contract as :func:`torch.nn.functional.hardsigmoid`."""
+    return _activate("hardsigmoid", input, inplace=inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x hardsigmoid(x) (arXiv:1905.02244). Same contract as :func:`torch.nn.functional.hardswish`."""
+    return _activate("hardswish", input, inplace=inplace)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x clamped to [min_val, max_val]. Same contract as :func:`torch.nn.functional.hardtanh`."""
+    return _activate("hardtanh", input, min_val, max_val, inplace=inplace, valid=min_val <= max_val)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x, below 0 slope x. Same contract as :func:`torch.nn.functional.leaky_relu`."""
+    return _activate("leaky_relu", input, negative_slope, inplace=inplace)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log σ(x). Same contract as :func:`torch.nn.functional.logsigmoid`."""
+    if input.device.type == "cpu":  # torch's result is contiguous there; on GPUs it lies as the input
+        input = input.contiguous()
+    return _activate("logsigmoid", input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x)) (arXiv:1908.08681). Same contract as :func:`torch.nn.functional.mish`."""
+    return _activate("mish", input, inplace=inplace)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0). Same contract as :func:`torch.nn.functional.relu`."""
+    return _activate("relu", input, inplace=inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """x clamped to [0, 6]. Same contract as :func:`torch.nn.functional.relu6`."""
+    return _activate("hardtanh", input, 0.0, 6.0, inplace=inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """s elu(x, α), s and α of arXiv:1706.02515. Same contract as :func:`torch.nn.functional.selu`."""
+    return _activate("selu", input, inplace=inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """σ(x) = 1 / (1 + exp(-x)). Same contract as :func:`torch.nn.functional.sigmoid`."""
+    return _activate("sigmoid", input)
+
+
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x σ(x). Same contract as :func:`torch.nn.functional.silu`."""
     return _activate("silu", input, inplace=inplace)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(β x)) / β, above β x = threshold x. Same contract as :func:`torch.nn.functional.softplus`."""
+    return _activate("softplus", input, beta, threshold, valid=beta != 0)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x drawn towards 0 by λ, in [-λ, λ] 0. Same contract as :func:`torch.nn.functional.softshrink`."""
+    return _activate("softshrink", input, lambd, valid=lambd >= 0)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|). Same contract as :func:`torch.nn.functional.softsign`."""
+    return _activate("softsign", input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent. Same contract as :func:`torch.nn.functional.tanh`."""
+    return _activate("tanh", input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x). Same contract as :func:`torch.nn.functional.tanhshrink`."""
+    return _activate("tanhshrink", input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value. Same contract as :func:`torch.nn.functional.threshold`."""
+    return _activate("threshold", input, threshold, value, inplace=inplace)

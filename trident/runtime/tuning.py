@@ -12,6 +12,7 @@ class Plan(NamedTuple):
 
     grid: tuple[int, ...]
     meta: dict[str, Any]
+    loops: bool = False  # a row does not fit into a tile: the kernel walks over it in chunks of BLOCK_N
 
 
 TRACED = Plan((1,), {})
@@ -56,38 +57,106 @@ def flat(n: int, device: torch.device) -> Plan:
     return Plan((cdiv(n, block),), {"BLOCK": block})
 
 
-LONGEST_ROW = 32768  # elements of a row that one program holds at once: 64 a thread with 16 warps; longer rows loop
+# Elements of a row that a program holds at once, if it keeps one float32 of each: 64 registers a thread of 16 warps
+# (which have 128). Kernels that keep several, or float64, hold shorter rows. Longer rows are walked in chunks.
+LONGEST_ROW = 32768
+
+
+def registers(dtype: torch.dtype, arrays: int) -> int:
+    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`: float64 has 2, and temporaries."""
+    return arrays * (3 if dtype == torch.float64 else 1)
 
 
 @heuristic
-def long_rows(M: int, N: int, device: torch.device) -> Plan:
-    """One program per row, walking over it in chunks of BLOCK_N: for rows longer than LONGEST_ROW."""
-    return Plan((M,), {"BLOCK_N": 8192, **({"num_warps": 16} if device.type == "cuda" else {})})
+def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per row, walking over it in chunks of BLOCK_N; `live` registers an element."""
+    if device.type == "cuda":  # 16 registers of a thread hold the chunk; 8 elements are 16 bytes of bfloat16
+        return Plan((M,), {"BLOCK_N": max(4096, 8192 // power_of_2(live)), "num_warps": 16}, loops=True)
+    return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
-def _row_meta(M: int, N: int, device: torch.device) -> dict[str, int]:
+def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
     """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
-        block_m = max(1, min(16, 4096 // block_n))
-        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": min(16, max(4, block_m * block_n // 1024))}
-    return {"BLOCK_M": max(1, min(64, 16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+        live = power_of_2(live)
+        block_m = max(1, min(16, 4096 // (block_n * live)))
+        # 32 registers a thread for the data, 64 with 16 warps
+        warps = min(16, max(4, block_m * block_n * live // 1024))
+        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
+    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
-def rows(M: int, N: int, device: torch.device) -> Plan:
-    """One program per BLOCK_M whole rows of [M, N]."""
-    meta = _row_meta(M, N, device)
+def rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per BLOCK_M whole rows of [M, N]; per row, in chunks, where it does not fit into registers."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
     return Plan((cdiv(M, meta["BLOCK_M"]),), meta)
 
 
 @heuristic
-def row_groups(M: int, N: int, device: torch.device) -> Plan:
-    """Few programs, each walking over many tiles of rows: for kernels that sum over M into one partial per program."""
-    meta = _row_meta(M, N, device)
+def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """Few programs, each walking over many tiles of rows: for kernels that sum over M into one partial per program.
+    Where rows do not fit into registers: as `rows`, and those sums are another kernel's (`column_groups`)."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
+
+
+@heuristic
+def column_groups(M: int, N: int, device: torch.device) -> Plan:
+    """Programs over blocks of columns (axis 0) and groups of rows (axis 1): sums over M where N is large."""
+    if device.type == "cuda":
+        # 256 bytes of a row of bfloat16; 16 elements a thread, so that the running sums stay in registers
+        block_m, block_n, most, warps = 16, 128, 4 * multiprocessors(device), {"num_warps": 4}
+    else:
+        block_m, block_n, most, warps = 8, 2048, 16, {}
+    columns = cdiv(N, block_n)
+    groups = min(cdiv(M, block_m), max(1, most // columns))
+    return Plan((columns, groups), {"BLOCK_M": block_m, "BLOCK_N": block_n, **warps})
+
+
+@heuristic
+def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """Programs over BLOCK_M lines of N elements that lie `inner` apart (lang/lines.py); `live` registers an element."""
+    if inner == 1:
+        plan = rows(outer, N, device, live)
+        return Plan(plan.grid, {"BLOCK_M": 1, "AXIS": 1, "SPAN": False, **plan.meta}, plan.loops)
+    # 64 lines are whole 128-byte segments in every dtype. Where inner is shorter a tile spans outer indices instead
+    span = inner < 64
+    many = power_of_2(outer * inner if span else inner)
+    if device.type == "cuda":
+        # spanning tiles are read element by element: smaller ones, for more programs
+        tile, least = (1024 if span else 4096), 64
+    else:
+        tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
+    block_n = min(power_of_2(N), max(1, tile // min(least, many)))
+    block_m = min(max(1, tile // block_n), many, 1024)
+    meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
+    if device.type == "cuda":
+        meta["num_warps"] = min(8, max(1, block_m * block_n // 512))
+    tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
+    return Plan((tiles,), meta, loops=block_n < N)
+
+
+@heuristic
+def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
+    """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
+    tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
+    block_n = min(power_of_2(N), tile)
+    block_m = min(power_of_2(M), tile // block_n)
+    count, steps = cdiv(M, block_m), cdiv(N, block_n)
+    if not by_row:
+        count, steps = steps, count
+    # GPU: 8 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((count, max(1, min(steps, most // count))), meta)
 
 
 @heuristic
