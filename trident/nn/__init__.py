@@ -26,8 +26,6 @@ from trident.nn.activation import ReLU6 as ReLU6
 from trident.nn.activation import RReLU as RReLU
 from trident.nn.activation import Sigmoid as Sigmoid
 from trident.nn.activation import SiLU as SiLU
-from trident.nn.linear import LazyLinear as LazyLinear
-from trident.nn.linear import Linear as Linear
 from trident.nn.activation import Softmax as Softmax
 from trident.nn.activation import Softmax2d as Softmax2d
 from trident.nn.activation import Softmin as Softmin
@@ -43,6 +41,8 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.linear import LazyLinear as LazyLinear
+from trident.nn.linear import Linear as Linear
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
