@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
+from trident.ops._activation import ACTIVATIONS
 
 Shape = tuple[int, ...]
 Errors = Sequence[Callable[[Callable[..., torch.Tensor]], object]]
@@ -185,6 +186,32 @@ def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Sh
     )
 
 
+def _linear(N: int = 5, bias: bool = True, activation: str | None = None) -> Case:
+    def reference(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        y = F.linear(x, *rest)
+        return y if activation is None else ACTIVATIONS[activation].torch(y)
+
+    plain = activation is None
+    return Case(
+        ours=lambda *inputs: T.linear(*inputs, activation=activation),
+        reference=reference,
+        # not one element alone: a single f'(z) near its zero has the error of z's rounding and nothing to scale it by
+        shapes=((2, 3, 4), (1, 1) if plain else (5, 1), (7,), (33, 257), (2, 130, 33), (1030, 7)),
+        inputs=lambda shape: [randn(*shape), *([randn(N, shape[-1]), randn(N)][: 1 + bias])],
+        reduced=lambda shape: max(shape[-1], N, torch.Size(shape[:-1]).numel()),
+        errors=(
+            lambda f: f(torch.randn(2, 3), torch.randn(5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4), torch.randn(3)),
+            lambda f: f(torch.randn(2, 4), torch.randn(2, 5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4).double()),
+            lambda f: f(torch.tensor(2.0), torch.randn(5, 4)),
+        ),
+        cls="Linear" if plain else "",
+        module=(lambda cls: cls(4, N, bias)) if plain else None,
+        bench=((256, 256), (4096, 1024)),
+    )
+
+
 PLANE = (1, 1, 512, 512)
 POOLS: dict[str, Case] = {
     "adaptive_avg_pool1d": _pool(1, 3, ((2, 3, 7), (1, 1), (3, 257), (1, 2, 33), (1, 1, 65537)), ((32, 64, 4096),)),
@@ -213,6 +240,12 @@ FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
 CASES: dict[str, Case] = {
+    "linear": _linear(),
+    "linear.no_bias": _linear(bias=False),
+    "linear.wide": _linear(N=257),
+    "linear.gelu": _linear(activation="gelu"),
+    "linear.relu": _linear(activation="relu", N=33),
+    "linear.silu": _linear(activation="silu", bias=False),
     "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
     "celu.alpha": _activation(
         # torch's float64 backward rounds 1 / alpha to float32

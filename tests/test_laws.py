@@ -62,9 +62,7 @@ def close(actual, exact, dtype, terms=1) -> None:
         a, e = a.double(), e.double()
         scale = e[e.isfinite()].abs().amax().item() if e.isfinite().any() else 0.0
         bound = torch.finfo(dtype).eps * (2 * e.abs() + scale) + 8 * inner * math.sqrt(terms) * scale + NOISE
-        bound += (
-            torch.finfo(dtype).tiny * torch.finfo(dtype).eps
-        )  # numbers below the least normal one lie this far apart
+        bound += torch.finfo(dtype).tiny * torch.finfo(dtype).eps  # the distance of numbers below the least normal one
         wrong = ~((a - e).abs() <= bound) & (a != e) & ~(a.isnan() & e.isnan())
         if wrong.any():
             worst = torch.where(wrong, ((a - e).abs() / bound).nan_to_num(math.inf), 0).argmax()

@@ -32,6 +32,7 @@ from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
+from trident.ops._linear import linear as linear
 from trident.ops._prelu import prelu as prelu
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu

@@ -41,6 +41,8 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.linear import LazyLinear as LazyLinear
+from trident.nn.linear import Linear as Linear
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d

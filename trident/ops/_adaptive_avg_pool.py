@@ -118,6 +118,7 @@ def _divide_kernel(y, x, n, C, OUTS, AREA, OW, AD, BD, AH, BH, AW, BW, BLOCK: tl
 
 
 Axes = tuple[tuple[int, int], ...]  # L and O of each
+WIDEST = 2**31 - 2**20  # elements of a plane that are counted in 32 bits; the last tile reaches past the end
 
 
 def _fold(axes: Axes, C: int, one_format: bool) -> tuple[Axes, int]:
@@ -163,7 +164,7 @@ def _geometry(
             **{"PLANE": plane * C, "OUTS": outs, "AREA": OH * OW, "OW": OW},
             **{"AD": AD, "BD": BD, "AH": AH, "BH": BH, "AW": AW, "BW": BW, "KD": KD, "KH": KH, "KW": KW},
             **{"UNIFORM": uniform, "WHOLE": uniform and KW % block_k == 0, "ALIGN": math.gcd(16, *strides)},
-            "WIDE": most >= 2**31 - 2**20,  # the last tile reaches past the end
+            "WIDE": most > WIDEST,
             **plan.meta,
         },
     )

@@ -206,8 +206,35 @@ def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
 
 
+@heuristic
+def matmul(M: int, N: int, K: int, dtype: torch.dtype, may_slice: bool, device: torch.device) -> Plan:
+    """Tiles [BLOCK_M, BLOCK_N] of a product [M, N]; slices of its sum over K if it may and tiles are too few."""
+    gpu = device.type == "cuda"
+    if not gpu:
+        block_m, block_n, block_k, enough, launch = 128, 128, 64, 4, {}  # operands of 32 KB each: they stay in L2
+    elif dtype.itemsize == 2:  # three stages of operands take 96 KB of shared memory: no GPU since sm_80 has less
+        block_m, block_n, block_k, enough, launch = 128, 128, 64, multiprocessors(device), {"num_warps": 8}
+    elif dtype.itemsize == 4:
+        block_m, block_n, block_k, enough, launch = 128, 128, 32, multiprocessors(device), {"num_warps": 8}
+    else:
+        block_m, block_n, block_k, enough, launch = 64, 64, 16, multiprocessors(device), {"num_warps": 4}
+    block_m, block_n = (max(16, min(block, power_of_2(size))) for block, size in ((block_m, M), (block_n, N)))
+    while cdiv(M, block_m) * cdiv(N, block_n) < enough and max(block_m, block_n) > 64:
+        block_m, block_n = (block_m // 2, block_n) if block_m >= block_n else (block_m, block_n // 2)
+    block_k = max(16, min(block_k, power_of_2(K)))
+
+    tiles, steps, slices = cdiv(M, block_m) * cdiv(N, block_n), cdiv(K, block_k), 1
+    if may_slice and tiles < enough:
+        slices = max(1, min(32, cdiv(enough, tiles), steps // 4))  # fewer steps would not pay for adding the slices
+    each = cdiv(steps, slices)
+    blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
+    return Plan((tiles, cdiv(steps, each)), {"STEPS": each, "EVEN_K": K % block_k == 0, **blocks, **launch})
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
+    if reason := HAND_TUNED.get((executor, name)):
+        return reason
     least = FEWEST_ELEMENTS.get((executor, name))
     if least is not None and numel < least:
         return f"faster in torch below {least} elements"
@@ -216,3 +243,11 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
 
 # (executor, operator) -> the size below which torch's operator was measured faster
 FEWEST_ELEMENTS: dict[tuple[str, str], int] = {}
+
+# (executor, operator) -> why torch's operator is preferred at every size
+HAND_TUNED: dict[tuple[str, str], str] = {
+    ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
+    ("native", "linear"): "MKL tunes a plain product by hand",
+    ("native", "linear_activation"): "MKL tunes the product by hand, which outweighs one pass less",
+    ("interpreter", "linear"): "torch tunes a plain product by hand",
+}
