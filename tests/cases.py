@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,59 @@ def _rms_norm(ndim: int = 1, affine: bool = True, eps: float = 1.0) -> Case:
         module=lambda cls: cls(3, eps) if ndim == 1 else cls((3, 4), eps),
         bench=ROWS_BENCH,
     )
+
+
+def _class_loss(
+    name: str,
+    cls: str,
+    shapes: Sequence[Shape],
+    weighted: bool = False,
+    probabilities: bool = False,
+    ignored: int | None = None,
+    **kwargs: Any,
+) -> Case:
+    """cross_entropy and nll_loss. Some targets are the ignored class, if there is one."""
+
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            # weights that every dtype holds exactly
+            classes = torch.arange(x.shape[min(1, x.dim() - 1)], device=x.device)
+            w = (1 + classes % 4 / 4).to(x.dtype) if weighted else None
+            return f(x, target, w, **kwargs, **({} if ignored is None else {"ignore_index": ignored}))
+
+        return loss
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        x = randn(*shape)
+        if probabilities:
+            return [x, randn(*shape).softmax(1)]
+        target = torch.randint(shape[1], (shape[0], *shape[2:]))
+        if ignored is not None:
+            target[..., ::3] = ignored
+        return [x, target]
+
+    bad = ((torch.randn(2, 3), torch.tensor([0, 3])), (torch.randn(2, 3), torch.tensor([0, -1])))
+    bad += ((torch.randn(2, 3), torch.tensor([0])), (torch.randn(2, 3), torch.tensor([0, 1], dtype=torch.int32)))
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: torch.Size(shape).numel(),
+        errors=(
+            *(lambda f, x=x, target=target: f(x, target) for x, target in bad),
+            lambda f: f(*bad[0], reduction="no"),
+            lambda f: f(torch.randn(2, 3), torch.tensor([0, 1]), torch.rand(2)),
+            lambda f: f(torch.randn(()), torch.tensor(0)),
+        ),
+        cls=cls,
+        module=None if probabilities or weighted else lambda cls: cls(**kwargs),
+        bench=((16, 1000), (256, 32000), (2048, 50257)),
+    )
+
+
+CLASSES = ((4, 3), (1, 1), (5, 7), (257, 33), (3, 32769), (2, 65537))
+MAPS = ((2, 3, 4, 5), (1, 1, 1), (3, 21, 7), (2, 5, 9, 33), (1, 4097, 13), (2, 3, 4, 3, 2))
 
 
 def _softmax(
@@ -325,6 +379,25 @@ CASES: dict[str, Case] = {
     "prelu.channels": _prelu(
         True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
     ),
+    "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
+    "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),
+    "cross_entropy.weight": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, weighted=True, ignored=-1),
+    "cross_entropy.smooth": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, ignored=1, label_smoothing=0.1),
+    "cross_entropy.all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, weighted=True, ignored=-100, label_smoothing=0.3, reduction="sum"
+    ),
+    "cross_entropy.maps": _class_loss("cross_entropy", "CrossEntropyLoss", MAPS, ignored=2, reduction="none"),
+    "cross_entropy.q": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, probabilities=True),
+    "cross_entropy.q_all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=0.1, reduction="none"
+    ),
+    "cross_entropy.q_sum": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=1.0, reduction="sum"
+    ),
+    "nll_loss": _class_loss("nll_loss", "NLLLoss", CLASSES),
+    "nll_loss.weight": _class_loss("nll_loss", "NLLLoss", MAPS, weighted=True, ignored=2),
+    "nll_loss.none": _class_loss("nll_loss", "NLLLoss", MAPS, reduction="none"),
+    "nll_loss.sum": _class_loss("nll_loss", "NLLLoss", CLASSES, weighted=True, ignored=-3, reduction="sum"),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),

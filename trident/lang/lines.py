@@ -67,5 +67,11 @@ def online_softmax(top, total, x, AXIS: tl.constexpr):
     Start from top = -inf, total = 0. Chunks of nothing but -inf leave total at 0: a whole line of them ends as NaN.
     """
     higher = tl.maximum(top, line_max(x, AXIS))
-    finite = tl.where(higher == -float("inf"), 0.0, higher)  # -inf - -inf would be NaN
-    return higher, total * tl.exp(top - finite) + line_sum(tl.exp(x - finite), AXIS)
+    base = finite(higher)
+    return higher, total * tl.exp(top - base) + line_sum(tl.exp(x - base), AXIS)
+
+
+@triton.jit
+def finite(top):
+    """`top`, or 0 for -inf: what to subtract, since -inf - -inf would be NaN."""
+    return tl.where(top == -float("inf"), 0.0, top)

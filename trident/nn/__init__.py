@@ -43,6 +43,8 @@ from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.linear import LazyLinear as LazyLinear
 from trident.nn.linear import Linear as Linear
+from trident.nn.loss import CrossEntropyLoss as CrossEntropyLoss
+from trident.nn.loss import NLLLoss as NLLLoss
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d

@@ -37,6 +37,11 @@ def executor(device_type: str) -> str | None:
     return EXECUTORS.get(device_type)
 
 
+def asserting(device_type: str) -> dict[str, bool]:
+    """Launch options under which a kernel's tl.device_assert is compiled in, on GPUs: as torch, no word to the host."""
+    return {"debug": True, "sanitize_overflow": False} if executor(device_type) == "gpu" else {}
+
+
 @functools.cache
 def _native() -> Callable[..., None]:
     """trident_cpu is imported at the first launch on a CPU: programs that never launch there never load LLVM."""

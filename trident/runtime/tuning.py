@@ -145,6 +145,15 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
 
 
 @heuristic
+def line_tiles(outer: int, N: int, inner: int, device: torch.device) -> Plan:
+    """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
+    # GPU: 4096 elements are 32 a thread, with 8 warps and more registers than a sum would leave
+    longest = 4096 if device.type == "cuda" else 16384
+    plan = lines(outer, min(N, longest), inner, device, 1)
+    return Plan((plan.grid[0], cdiv(N, plan.meta["BLOCK_N"])), plan.meta)
+
+
+@heuristic
 def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
     """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
     tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
