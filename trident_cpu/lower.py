@@ -39,7 +39,8 @@ def lower(
     verify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)
     text, scratch = emit_module(state)
-    functions = [vmath.function(*key, state.declares) for key in sorted(state.math)]
+    avx512 = state.features.vector_bits == 512
+    functions = [vmath.function(*key, state.declares, avx512) for key in sorted(state.math)]
     bits = state.features.vector_bits
     attributes = f'attributes #0 = {{ nounwind "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" }}'
     parts = [*sorted(state.globals), *functions, text, *sorted(state.declares), attributes]
