@@ -167,9 +167,9 @@ def entry(_gx, _gy, _gz, {values}):
     {report}
     try:
         if _n < {parallel_from}: _block = {serial}
-        else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
+        else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
     except (_StructError, OverflowError, TypeError):
-        _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
+        _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
     _run(_block)
     {check}
 """
@@ -177,7 +177,7 @@ def entry(_gx, _gy, _gz, {values}):
 _LEAN = "<III36x"
 _SERIAL = {
     True: "_lean(_gx, _gy, _gz, {slots})",
-    False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots})",
+    False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots} 0)",
 }
 
 
@@ -191,7 +191,7 @@ def entry(
     _check_slots(kernel, slots, binary.params)
     function = Function(binary.object, binary.name)
     formats = "".join(slot.format for slot in slots)
-    pack = struct.Struct(BLOCK + formats).pack
+    pack = struct.Struct(BLOCK + formats + "Q").pack
 
     def source(slot: Slot) -> str:
         read = f"_v{slot.path[0]}" + "".join(f"[{at}]" for at in slot.path[1:])
@@ -201,11 +201,11 @@ def entry(
         for size in values[:3]:
             if size < 0:
                 raise ValueError(f"trident_cpu: {kernel}: grid {values[:3]} has a negative size")
-        return pack(*values[:8], *mend(kernel, list(names), slots, list(values[8:])))
+        return pack(*values[:8], *mend(kernel, list(names), slots, list(values[8:-1])), values[-1])
 
     stride = -(-binary.scratch_bytes // 64) * 64
     scope: dict[str, Any] = {
-        "_pack": pack, "_lean": struct.Struct(_LEAN + formats).pack, "_repack": repack,
+        "_pack": pack, "_lean": struct.Struct(_LEAN + formats + "8x").pack, "_repack": repack,
         "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
         "_scratch": threads.scratch, "_new_report": new_report, "_at": ctypes.addressof,
         "_explain": lambda report, *grid: explain(kernel, binary, report, grid),
@@ -217,6 +217,7 @@ def entry(
         "slots": "".join(f"{source(slot)}, " for slot in slots),
         "address": "_at(_report)" if binary.faults else "0",
         "scratch": f"_scratch({stride})" if stride else "0",
+        "flags": f"_n * {binary.stored_bytes} > {threads.cache_bytes()}",
     }
     text = _ENTRY.format(
         values=values,
