@@ -337,3 +337,25 @@ def test_heuristics_and_autotune():
     trident_cpu.launch(tuned, grid, x, x, out, 100)
     assert torch.equal(out, x * 2)
     assert set(tried) == {32, 64}
+
+
+def test_a_gpu_driver_stays_active(monkeypatch):
+    """Where another driver is active CPU tensors run all the same, and kernels see the CPU as their target."""
+    from triton.backends.compiler import GPUTarget
+    from triton.language.target_info import is_cuda
+    from triton.runtime import driver as config
+
+    class Cuda:
+        @staticmethod
+        def get_current_target():
+            return GPUTarget("cuda", 90, 32)
+
+    @triton.jit
+    def which(out, N: tl.constexpr):
+        tl.store(out + tl.arange(0, N), 7.0 if is_cuda() else 3.0)
+
+    monkeypatch.setattr(config, "_active", Cuda)
+    out = torch.zeros(4)
+    trident_cpu.launch(which, (1,), out, N=4)
+    assert out.tolist() == [3.0] * 4
+    assert config._active is Cuda
