@@ -19,7 +19,7 @@ from trident_cpu.arguments import Slot, bfloat16_bits, constant_key, mend, on_cp
 from trident_cpu.build import Binary
 from trident_cpu.compiler import sanitizing
 from trident_cpu.faults import Report, explain
-from trident_cpu.jit import Function
+from trident_cpu.jit import address
 from trident_cpu.parallel import BLOCK
 
 Entry = Callable[..., None]  # entry(gx, gy, gz, *values)
@@ -190,7 +190,6 @@ def entry(
     `new_report()` makes the record that faults are written to, where the code can fault.
     """
     _check_slots(kernel, slots, binary.params)
-    function = Function(binary.object, binary.name)
     formats = "".join(slot.format for slot in slots)
     pack = struct.Struct(BLOCK + formats + "Q").pack
 
@@ -210,8 +209,7 @@ def entry(
         "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
         "_scratch": threads.scratch, "_new_report": new_report, "_at": ctypes.addressof,
         "_explain": lambda report, *grid: explain(kernel, binary, report, grid),
-        "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(function.address),
-        "_code": function,  # keeps the machine code loaded while this function lives
+        "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address(binary.object, binary.name)),
     }  # fmt: skip
     values = "".join(f"_v{at}, " for at in range(len(names)))
     given = {

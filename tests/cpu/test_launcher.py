@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 import triton
@@ -206,6 +207,14 @@ def test_parameters_subclasses_and_defaults():
     for x in (torch.nn.Parameter(torch.randn(4)), torch.randn(4).as_subclass(Mine)):
         trident_cpu.launch(twice, (1,), x, out)
         assert torch.equal(out, (x * 2).as_subclass(torch.Tensor))
+
+
+def test_numpy_scalars():
+    out = torch.zeros(4, dtype=torch.float64)
+    trident_cpu.launch(fill, (1,), out, np.float64(2.5), N=4)
+    assert out.tolist() == [2.5] * 4
+    with pytest.raises(TypeError, match="int64"):  # as under Triton: it has no type for these
+        trident_cpu.launch(fill, (1,), out, np.int64(3), N=4)
 
 
 def test_tuple_argument():
