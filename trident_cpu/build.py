@@ -139,14 +139,16 @@ def stages(source: Any, options: Any) -> Stages:
     """Compile, keeping the texts; touches no cache."""
     from trident_cpu import jit
 
-    ttir = optimise_ttir(front_end(source, options)).str()
-    llvm_ir, metadata = lower_ttir(ttir, options)
-    return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir)))
+    with jit.lock:
+        ttir = optimise_ttir(front_end(source, options)).str()
+        llvm_ir, metadata = lower_ttir(ttir, options)
+        return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir)))
 
 
 def build(source: Any, options: Any) -> Binary:
     """The compiled kernel of an ASTSource, from the cache if it is there."""
-    key = cache.digest(source.hash(), options.hash())
+    # the file's name because faults name it
+    key = cache.digest(source.fn.fn.__code__.co_filename, source.hash(), options.hash())
     entry = cache.load(key)
     if entry is not None:
         return Binary._from(*entry)

@@ -6,12 +6,15 @@ llvmlite is imported by the first compilation or load of a kernel, never by `imp
 from __future__ import annotations
 
 import functools
-import itertools
+import hashlib
+import os
 import threading
 from typing import Any
 
-_lock = threading.RLock()  # LLVM's global context and the library counter
-_serial = itertools.count()
+# One compilation at a time in a process: LLVM has one context, MLIR its own locks.
+lock = threading.RLock()
+# A child forked while another thread compiles would inherit a half-changed LLVM and a lock that nobody releases.
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 @functools.cache
@@ -80,15 +83,18 @@ def _optimised(llvm_ir: str) -> Any:
 
 def to_object(llvm_ir: str) -> bytes:
     """Optimised, position-independent object code for this CPU."""
-    with _lock:
+    with lock:  # LLVM's objects are gone before it is released: a fork between must not find llvmlite's own lock held
         return _machine(False).emit_object(_optimised(llvm_ir))
 
 
 def to_assembly(llvm_ir: str) -> tuple[str, str]:
     """(optimised IR, assembly), for reading."""
-    with _lock:
-        module = _optimised(llvm_ir)
+
+    def both(module: Any) -> tuple[str, str]:
         return str(module), _machine(False).emit_assembly(module)
+
+    with lock:
+        return both(_optimised(llvm_ir))
 
 
 @functools.cache
@@ -96,11 +102,17 @@ def _linker() -> Any:
     return _llvm().create_lljit_compiler(_machine(True))
 
 
-class Function:
-    """The code of one exported symbol; the memory goes when this object goes."""
+_linked: dict[bytes, Any] = {}  # by digest of the object code
 
-    def __init__(self, obj: bytes, symbol: str) -> None:
-        with _lock:
+
+def address(obj: bytes, symbol: str) -> int:
+    """Where the function `symbol` of some object code is in memory.
+
+    Code is linked once in a process and stays: unloading would call LLVM from the garbage collector, in any thread.
+    """
+    key = hashlib.sha256(obj).digest()
+    with lock:
+        if key not in _linked:
             builder = _llvm().JITLibraryBuilder().add_object_img(obj).add_current_process().export_symbol(symbol)
-            self._library = builder.link(_linker(), f"trident_cpu.{next(_serial)}")
-        self.address: int = self._library[symbol]
+            _linked[key] = builder.link(_linker(), f"trident_cpu.{len(_linked)}")
+        return _linked[key][symbol]

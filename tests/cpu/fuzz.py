@@ -81,7 +81,7 @@ def run(seed: int, folder: Path, native: bool) -> list[np.ndarray] | str:
         else:
             module.kernel[(PROGRAMS,)](*inputs, *outputs, n, k, s, SIZE=SIZE)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+        return f"{type(error).__name__}: {' | '.join(str(error).split(chr(10)))[:400]}"
     return [(output.float() if output.dtype is torch.bfloat16 else output).numpy() for output in outputs]
 
 

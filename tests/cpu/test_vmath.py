@@ -47,15 +47,14 @@ done:
   ret void
 }}
 """
-    code = jit.Function(jit.to_object(body + text + "\n".join(sorted(declares))), "apply")
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(code.address)
+    address = jit.address(jit.to_object(body + text + "\n".join(sorted(declares))), "apply")
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(address)
     dtype = {"f32": np.float32, "f64": np.float64}[element]
 
     def apply(*arrays):
         padded = [np.concatenate([x, np.ones(-len(x) % width)]).astype(dtype) for x in arrays]
         out = np.empty_like(padded[0])
         call(*[x.ctypes.data for x in padded], out.ctypes.data, len(out))
-        assert code.address
         return out[: len(arrays[0])]
 
     return apply
