@@ -91,6 +91,16 @@ def row_groups(M: int, N: int, device: torch.device) -> Plan:
 
 
 @heuristic
+def flat_groups(n: int, device: torch.device) -> Plan:
+    """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
+    if device.type == "cuda":
+        plan = flat(n, device)
+        return Plan((min(8 * multiprocessors(device), plan.grid[0]),), plan.meta)
+    # 4096 sums in float32 stay in the L1 cache; a fixed count, so that sums do not depend on the thread count
+    return Plan((min(16, cdiv(n, 4096)),), {"BLOCK": 4096})
+
+
+@heuristic
 def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
     """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
     tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
