@@ -4,11 +4,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import trident.functional as T
+from trident.ops._activation import ACTIVATIONS
 
 Shape = tuple[int, ...]
 Errors = Sequence[Callable[[Callable[..., torch.Tensor]], object]]
@@ -43,7 +45,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 
 ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (2, 1000))
-LONG_ROWS = (*ROWS, (2, 65537))
+LONG_ROWS = (*ROWS, (2, 65537), (3, 32769))
 ROWS_BENCH = ((4, 256), (256, 1024), (4096, 4096))
 
 
@@ -62,6 +64,92 @@ def _layer_norm(ndim: int = 1, affine: bool = True, bias: bool = True) -> Case:
         module=lambda cls: cls(3) if ndim == 1 else cls((3, 4)),
         bench=ROWS_BENCH,
     )
+
+
+def _rms_norm(ndim: int = 1, affine: bool = True, eps: float = 1.0) -> Case:
+    # so large an eps that a row of one element has a gradient that is more than rounding noise
+    return Case(
+        ours=lambda x, w=None: T.rms_norm(x, x.shape[-ndim:], w, eps),
+        reference=lambda x, w=None: F.rms_norm(x, x.shape[-ndim:], w, eps),
+        shapes=LONG_ROWS if ndim == 1 else ((2, 3, 4), (3, 1, 1), (2, 3, 5, 33)),
+        inputs=lambda shape: [randn(*shape), *(1 + randn(*shape[-ndim:]) for _ in range(affine))],
+        reduced=lambda shape: max(torch.Size(shape).numel() // max(1, shape[-1]), torch.Size(shape[-ndim:]).numel()),
+        errors=(lambda f: f(torch.randn(2, 3), (4,)), lambda f: f(torch.randn(2, 3), (3,), torch.randn(2))),
+        cls="RMSNorm",
+        module=lambda cls: cls(3, eps) if ndim == 1 else cls((3, 4), eps),
+        bench=ROWS_BENCH,
+    )
+
+
+def _class_loss(
+    name: str,
+    cls: str,
+    shapes: Sequence[Shape],
+    weighted: bool = False,
+    probabilities: bool = False,
+    ignored: int | None = None,
+    **kwargs: Any,
+) -> Case:
+    """cross_entropy and nll_loss. Some targets are the ignored class, if there is one."""
+
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            # weights that every dtype holds exactly
+            classes = torch.arange(x.shape[min(1, x.dim() - 1)], device=x.device)
+            w = (1 + classes % 4 / 4).to(x.dtype) if weighted else None
+            return f(x, target, w, **kwargs, **({} if ignored is None else {"ignore_index": ignored}))
+
+        return loss
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        x = randn(*shape)
+        if probabilities:
+            return [x, randn(*shape).softmax(1)]
+        target = torch.randint(shape[1], (shape[0], *shape[2:]))
+        if ignored is not None:
+            target[..., ::3] = ignored
+        return [x, target]
+
+    bad = ((torch.randn(2, 3), torch.tensor([0, 3])), (torch.randn(2, 3), torch.tensor([0, -1])))
+    bad += ((torch.randn(2, 3), torch.tensor([0])), (torch.randn(2, 3), torch.tensor([0, 1], dtype=torch.int32)))
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: torch.Size(shape).numel(),
+        errors=(
+            *(lambda f, x=x, target=target: f(x, target) for x, target in bad),
+            lambda f: f(*bad[0], reduction="no"),
+            lambda f: f(torch.randn(2, 3), torch.tensor([0, 1]), torch.rand(2)),
+            lambda f: f(torch.randn(()), torch.tensor(0)),
+        ),
+        cls=cls,
+        module=None if probabilities or weighted else lambda cls: cls(**kwargs),
+        bench=((16, 1000), (256, 32000), (2048, 50257)),
+    )
+
+
+CLASSES = ((4, 3), (1, 1), (5, 7), (257, 33), (3, 32769), (2, 65537))
+MAPS = ((2, 3, 4, 5), (1, 1, 1), (3, 21, 7), (2, 5, 9, 33), (1, 4097, 13), (2, 3, 4, 3, 2))
+
+
+def _softmax(
+    name: str, cls: str, dim: int = -1, shapes: Sequence[Shape] = (), module: bool = True, **kwargs: object
+) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, dim, **kwargs),
+        reference=lambda x: getattr(F, name)(x, dim, **kwargs),
+        shapes=shapes or LONG_ROWS,
+        reduced=lambda shape: shape[dim],
+        errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a")),
+        cls=cls,
+        module=(lambda cls: cls(dim) if cls.__name__ != "Softmax2d" else cls()) if module else None,
+        bench=ROWS_BENCH,
+    )
+
+
+COLUMNS = ((2, 3, 4, 5), (1, 1, 1, 1), (7, 33, 2, 1), (2, 257, 5, 3), (3, 5, 9, 33), (1, 4097, 5, 13))
 
 
 def _activation(
@@ -195,6 +283,76 @@ def _rates(shape: Shape) -> list[torch.Tensor]:
     return [0.1 + torch.rand(shape, dtype=torch.float64), 3 * torch.rand(shape, dtype=torch.float64)]
 
 
+def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
+    name = f"adaptive_avg_pool{pooled}d"
+    return Case(
+        ours=lambda x: getattr(T, name)(x, size),
+        reference=lambda x: getattr(F, name)(x, size),
+        shapes=shapes,
+        reduced=lambda shape: torch.Size(shape[-pooled:]).numel(),
+        errors=(
+            lambda f: f(torch.randn(3), size),
+            lambda f: f(torch.randn(1, *shapes[0]), 2),
+            lambda f: f(torch.randn(shapes[0]), (2,) * (pooled + 1)),
+            lambda f: f(torch.randn(shapes[0]), (-1,) * pooled),
+            lambda f: f(torch.randn(shapes[0]), "2"),
+        ),
+        cls=f"AdaptiveAvgPool{pooled}d",
+        module=lambda cls: cls(size),
+        bench=bench,
+    )
+
+
+def _linear(N: int = 5, bias: bool = True, activation: str | None = None) -> Case:
+    def reference(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        y = F.linear(x, *rest)
+        return y if activation is None else ACTIVATIONS[activation].torch(y)
+
+    plain = activation is None
+    return Case(
+        ours=lambda *inputs: T.linear(*inputs, activation=activation),
+        reference=reference,
+        # not one element alone: a single f'(z) near its zero has the error of z's rounding and nothing to scale it by
+        shapes=((2, 3, 4), (1, 1) if plain else (5, 1), (7,), (33, 257), (2, 130, 33), (1030, 7)),
+        inputs=lambda shape: [randn(*shape), *([randn(N, shape[-1]), randn(N)][: 1 + bias])],
+        reduced=lambda shape: max(shape[-1], N, torch.Size(shape[:-1]).numel()),
+        errors=(
+            lambda f: f(torch.randn(2, 3), torch.randn(5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4), torch.randn(3)),
+            lambda f: f(torch.randn(2, 4), torch.randn(2, 5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4).double()),
+            lambda f: f(torch.tensor(2.0), torch.randn(5, 4)),
+        ),
+        cls="Linear" if plain else "",
+        module=(lambda cls: cls(4, N, bias)) if plain else None,
+        bench=((256, 256), (4096, 1024)),
+    )
+
+
+PLANE = (1, 1, 512, 512)
+POOLS: dict[str, Case] = {
+    "adaptive_avg_pool1d": _pool(1, 3, ((2, 3, 7), (1, 1), (3, 257), (1, 2, 33), (1, 1, 65537)), ((32, 64, 4096),)),
+    "adaptive_avg_pool1d.one": _pool(1, 1, ((2, 3, 7), (5, 1), (2, 65537))),
+    "adaptive_avg_pool1d.more": _pool(1, (12,), ((2, 3, 5), (4, 1), (1, 2, 12))),
+    "adaptive_avg_pool2d": _pool(
+        2, 7, ((2, 3, 9, 11), (1, 1, 1), (1, 33, 14, 28), PLANE), ((32, 256, 112, 112), PLANE)
+    ),
+    "adaptive_avg_pool2d.one": _pool(2, 1, ((2, 3, 4, 5), (1, 1, 1), (7, 33, 7, 7), PLANE), ((64, 2048, 7, 7), PLANE)),
+    "adaptive_avg_pool2d.two": _pool(2, (2, 2), ((2, 3, 4, 6), (1, 1, 257, 33), PLANE), (PLANE,)),
+    "adaptive_avg_pool2d.oblong": _pool(2, (4, 3), ((2, 3, 8, 5), (2, 1, 7), (1, 20, 33, 7))),
+    "adaptive_avg_pool2d.more": _pool(2, (9, 12), ((2, 3, 5, 6), (1, 1, 1, 1), (1, 17, 3, 4)), ((16, 64, 6, 6),)),
+    "adaptive_avg_pool2d.none": _pool(2, (None, 2), ((2, 3, 4, 5), (1, 3, 1), (1, 3, 257, 7))),
+    "adaptive_avg_pool2d.rows": _pool(2, (2, None), ((2, 3, 5, 4), (1, 3, 1), (1, 3, 33, 65))),
+    "adaptive_avg_pool2d.same": _pool(2, (None, None), ((2, 3, 4, 5), (3, 7, 7))),
+    "adaptive_avg_pool2d.half": _pool(2, 256, ((1, 1, 256, 512), PLANE), (PLANE,)),
+    "adaptive_avg_pool3d": _pool(
+        3, (2, 3, 4), ((2, 3, 4, 5, 8), (1, 1, 1, 1), (1, 17, 7, 9, 8)), ((8, 64, 16, 56, 56),)
+    ),
+    "adaptive_avg_pool3d.one": _pool(3, 1, ((2, 3, 4, 5, 6), (1, 1, 1, 1), (1, 2, 33, 17, 65))),
+    "adaptive_avg_pool3d.none": _pool(3, (None, 2, None), ((2, 3, 4, 5, 2), (3, 2, 4, 2))),
+    "adaptive_avg_pool3d.mixed": _pool(3, (6, 2, 1), ((2, 3, 4, 4, 5), (2, 3, 5, 7))),
+}
+
 FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
@@ -216,6 +374,12 @@ CASES: dict[str, Case] = {
         module=False,
         reduction="none",
     ),
+    "linear": _linear(),
+    "linear.no_bias": _linear(bias=False),
+    "linear.wide": _linear(N=257),
+    "linear.gelu": _linear(activation="gelu"),
+    "linear.relu": _linear(activation="relu", N=33),
+    "linear.silu": _linear(activation="silu", bias=False),
     "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
     "celu.alpha": _activation(
         # torch's float64 backward rounds 1 / alpha to float32
@@ -234,6 +398,8 @@ CASES: dict[str, Case] = {
     "feature_alpha_dropout": _dropout(
         "feature_alpha_dropout", "FeatureAlphaDropout", PLANES, (lambda f: f(torch.randn(3), 0.5, True),)
     ),
+    **POOLS,
+    "relu": _activation("relu", "ReLU"),
     "gelu": _activation("gelu", "GELU", errors=(lambda f: f(torch.randn(2), approximate="no"),)),
     "gelu.tanh": _activation("gelu", "GELU", approximate="tanh"),
     "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
@@ -262,7 +428,6 @@ CASES: dict[str, Case] = {
     "mse_loss.none": _loss("mse_loss", "MSELoss", reduction="none", specials=()),
     "mse_loss.sum": _loss("mse_loss", "MSELoss", reduction="sum"),
     "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
-    "relu": _activation("relu", "ReLU"),
     "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
     "rrelu": Case(
         ours=lambda x: T.rrelu(x, 0.1, 0.4, True),
@@ -288,6 +453,13 @@ CASES: dict[str, Case] = {
     "tanh": _activation("tanh", "Tanh", specials=(19.5, 20.5)),
     "tanhshrink": _activation("tanhshrink", "Tanhshrink"),
     "threshold": _activation("threshold", "Threshold", 0.25, -2.5, specials=(0.25,)),
+    "softmax": _softmax("softmax", "Softmax"),
+    "softmax.0": _softmax("softmax", "Softmax", 0, ((3, 2), (1, 1), (7, 5), (65537, 2), (129, 2, 257))),
+    "softmax.2d": _softmax("softmax", "Softmax2d", -3, COLUMNS),
+    "log_softmax": _softmax("log_softmax", "LogSoftmax"),
+    "log_softmax.1": _softmax("log_softmax", "LogSoftmax", 1, COLUMNS),
+    "softmin": _softmax("softmin", "Softmin"),
+    "softmin.1": _softmax("softmin", "Softmin", 1, COLUMNS),
     "prelu": _prelu(False, FLAT),
     "prelu.channels": _prelu(
         True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
@@ -330,10 +502,32 @@ CASES: dict[str, Case] = {
         module=False,
         reduction="none",
     ),
+    "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
+    "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),
+    "cross_entropy.weight": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, weighted=True, ignored=-1),
+    "cross_entropy.smooth": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, ignored=1, label_smoothing=0.1),
+    "cross_entropy.all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, weighted=True, ignored=-100, label_smoothing=0.3, reduction="sum"
+    ),
+    "cross_entropy.maps": _class_loss("cross_entropy", "CrossEntropyLoss", MAPS, ignored=2, reduction="none"),
+    "cross_entropy.q": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, probabilities=True),
+    "cross_entropy.q_all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=0.1, reduction="none"
+    ),
+    "cross_entropy.q_sum": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=1.0, reduction="sum"
+    ),
+    "nll_loss": _class_loss("nll_loss", "NLLLoss", CLASSES),
+    "nll_loss.weight": _class_loss("nll_loss", "NLLLoss", MAPS, weighted=True, ignored=2),
+    "nll_loss.none": _class_loss("nll_loss", "NLLLoss", MAPS, reduction="none"),
+    "nll_loss.sum": _class_loss("nll_loss", "NLLLoss", CLASSES, weighted=True, ignored=-3, reduction="sum"),
     "layer_norm": _layer_norm(),
     "layer_norm.plain": _layer_norm(affine=False),
     "layer_norm.no_bias": _layer_norm(bias=False),
     "layer_norm.2d": _layer_norm(ndim=2),
+    "rms_norm": _rms_norm(),
+    "rms_norm.plain": _rms_norm(affine=False),
+    "rms_norm.2d": _rms_norm(ndim=2),
 }
 
 CASES = {name: dataclasses.replace(case, name=name.split(".")[0]) for name, case in CASES.items()}

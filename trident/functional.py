@@ -21,6 +21,10 @@ from trident.ops._activation import softsign as softsign
 from trident.ops._activation import tanh as tanh
 from trident.ops._activation import tanhshrink as tanhshrink
 from trident.ops._activation import threshold as threshold
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from trident.ops._cross_entropy import cross_entropy as cross_entropy
 from trident.ops._dropout import alpha_dropout as alpha_dropout
 from trident.ops._dropout import dropout as dropout
 from trident.ops._dropout import dropout1d as dropout1d
@@ -29,6 +33,8 @@ from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
+from trident.ops._linear import linear as linear
+from trident.ops._nll_loss import nll_loss as nll_loss
 from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from trident.ops._pointwise_loss import huber_loss as huber_loss
@@ -39,4 +45,8 @@ from trident.ops._pointwise_loss import poisson_nll_loss as poisson_nll_loss
 from trident.ops._pointwise_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._pointwise_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._prelu import prelu as prelu
+from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
+from trident.ops._softmax import log_softmax as log_softmax
+from trident.ops._softmax import softmax as softmax
+from trident.ops._softmax import softmin as softmin

@@ -83,6 +83,13 @@ class Mish(torch.nn.Mish):
         return F.mish(input, inplace=self.inplace)
 
 
+class LogSoftmax(torch.nn.LogSoftmax):
+    __doc__ = torch.nn.LogSoftmax.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.log_softmax(input, self.dim, _stacklevel=5)
+
+
 class PReLU(torch.nn.PReLU):
     __doc__ = torch.nn.PReLU.__doc__
 
@@ -172,3 +179,24 @@ class Threshold(torch.nn.Threshold):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.threshold(input, self.threshold, self.value, self.inplace)
+
+
+class Softmax(torch.nn.Softmax):
+    __doc__ = torch.nn.Softmax.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmax(input, self.dim, _stacklevel=5)
+
+
+class Softmax2d(torch.nn.Softmax2d):
+    __doc__ = torch.nn.Softmax2d.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmax(input, -3) if input.dim() in (3, 4) else super().forward(input)  # which raises
+
+
+class Softmin(torch.nn.Softmin):
+    __doc__ = torch.nn.Softmin.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmin(input, self.dim, _stacklevel=5)

@@ -8,6 +8,9 @@ backward    dx_hat = dy * w
             dx     = rstd * (dx_hat - E[dx_hat] - x_hat * E[dx_hat * x_hat])
             dw     = sum over M of dy * x_hat
             db     = sum over M of dy
+
+Not centered (_rms_norm.py): the same with 0 for E[x] and E[dx_hat], and no b. Rows that do not fit into a tile are
+walked twice in chunks; their dw and db are the work of a second kernel.
 """
 
 import math
@@ -19,6 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trident.lang.lines import along
+from trident.lang.moments import moments, squares
 from trident.lang.tile import col_sum, load, row_mean, row_tile
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
@@ -26,81 +31,164 @@ from trident.runtime.op import op
 
 
 @triton.jit
+def _affine(x_hat, w, b, cols, in_n):
+    if w is not None:
+        x_hat *= load(w + cols, in_n)
+    if b is not None:
+        x_hat += load(b + cols, in_n)
+    return x_hat
+
+
+@triton.jit
 def _forward_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     rows, cols, in_m, in_n = row_tile(tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
     at, inside = rows * N + cols, in_m & in_n
 
-    b_x = load(x + at, inside)
-    b_mean = row_mean(b_x, N)
-    centered = tl.where(inside, b_x - b_mean, 0.0)
+    centered = load(x + at, inside)
+    if mean is not None:
+        b_mean = row_mean(centered, N)
+        tl.store(mean + rows, b_mean, in_m)
+        centered = tl.where(inside, centered - b_mean, 0.0)
     b_rstd = 1 / tl.sqrt(row_mean(centered * centered, N) + EPS)
-    b_y = centered * b_rstd
-    if w is not None:
-        b_y *= load(w + cols, in_n)
-    if b is not None:
-        b_y += load(b + cols, in_n)
-
-    tl.store(y + at, b_y, inside)
-    tl.store(mean + rows, b_mean, in_m)
     tl.store(rstd + rows, b_rstd, in_m)
+    tl.store(y + at, _affine(centered * b_rstd, w, b, cols, in_n), inside)
+
+
+@triton.jit
+def _forward_long_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_N: tl.constexpr):
+    rows, _first, _in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    first = rows * N
+    if mean is not None:
+        b_mean, m2 = moments(x, first, N, BLOCK_N)
+        tl.store(mean + rows, b_mean)
+    else:
+        m2 = squares(x, first, N, BLOCK_N)
+    b_rstd = 1 / tl.sqrt(m2 / N + EPS)
+    tl.store(rstd + rows, b_rstd)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        in_n = cols < N
+        centered = load(x + first + cols, in_n)
+        if mean is not None:
+            centered -= b_mean
+        tl.store(y + first + cols, _affine(centered * b_rstd, w, b, cols, in_n), in_n)
+
+
+@triton.jit
+def _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n):
+    """dy, x_hat and dx_hat of a tile; 0 outside."""
+    at, inside = rows * N + cols, in_m & in_n
+    b_dy, x_hat = load(dy + at, inside), load(x + at, inside)
+    if mean is not None:
+        x_hat = tl.where(inside, x_hat - load(mean + rows, in_m), 0.0)
+    dx_hat = b_dy
+    if w is not None:
+        dx_hat = b_dy * load(w + cols, in_n)
+    return b_dy, x_hat * load(rstd + rows, in_m), dx_hat
 
 
 @triton.jit
 def _backward_kernel(dx, dw, db, dy, x, w, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     pid = tl.program_id(0)
-    b_dw = tl.zeros((1, BLOCK_N), mean.dtype.element_ty)
-    b_db = tl.zeros((1, BLOCK_N), mean.dtype.element_ty)
+    b_dw = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
+    b_db = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
     for tile in range(pid, tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
         rows, cols, in_m, in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
-        at, inside = rows * N + cols, in_m & in_n
+        b_dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n)
+        b_dx = dx_hat - x_hat * row_mean(dx_hat * x_hat, N)
+        if mean is not None:
+            b_dx -= row_mean(dx_hat, N)
+        tl.store(dx + rows * N + cols, load(rstd + rows, in_m) * b_dx, in_m & in_n)
+        if dw is not None:
+            b_dw += col_sum(b_dy * x_hat)
+        if db is not None:
+            b_db += col_sum(b_dy)
 
-        b_dy = load(dy + at, inside)
-        b_rstd = load(rstd + rows, in_m)
-        x_hat = tl.where(inside, load(x + at, inside) - load(mean + rows, in_m), 0.0) * b_rstd
-        dx_hat = b_dy
-        if w is not None:
-            dx_hat *= load(w + cols, in_n)
-        b_dx = b_rstd * (dx_hat - row_mean(dx_hat, N) - x_hat * row_mean(dx_hat * x_hat, N))
-
-        tl.store(dx + at, b_dx, inside)
-        b_dw += col_sum(b_dy * x_hat)
-        b_db += col_sum(b_dy)
-
+    rows, cols, _, in_n = row_tile(pid, M, N, 1, BLOCK_N)
     if dw is not None:
-        cols = tl.arange(0, BLOCK_N)[None, :]
-        tl.store(dw + pid * tl.full((), N, tl.int64) + cols, b_dw, cols < N)
-        tl.store(db + pid * tl.full((), N, tl.int64) + cols, b_db, cols < N)
+        tl.store(dw + rows * N + cols, b_dw, in_n)
+    if db is not None:
+        tl.store(db + rows * N + cols, b_db, in_n)
+
+
+@triton.jit
+def _backward_long_kernel(dx, dy, x, w, mean, rstd, M, N, BLOCK_N: tl.constexpr):
+    rows, _first, in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    c1 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)  # summed lane by lane, and over the lanes in the end
+    c2 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        c1 += dx_hat
+        c2 += dx_hat * x_hat
+    mean_dx_hat, mean_product, b_rstd = row_mean(c1, N), row_mean(c2, N), load(rstd + rows, in_m)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        b_dx = dx_hat - x_hat * mean_product
+        if mean is not None:
+            b_dx -= mean_dx_hat
+        tl.store(dx + rows * N + cols, b_rstd * b_dx, cols < N)
+
+
+@triton.jit
+def _weight_kernel(dw, db, dy, x, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """dw and db of the columns of program_id(0), over every num_programs(1)-th tile of rows: for rows that are long."""
+    cols = along(tl.program_id(0), 1, BLOCK_N)
+    in_n = cols < N
+    b_dw = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
+    b_db = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
+    for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
+        rows, _first, in_m, _in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
+        b_dy, x_hat, _dx_hat = _hats(dy, x, None, mean, rstd, rows, cols, N, in_m, in_n)
+        b_dw += b_dy * x_hat
+        b_db += b_dy
+    at = tl.program_id(1) * tl.full((), N, tl.int64) + cols
+    tl.store(dw + at, col_sum(b_dw), in_n)
+    if db is not None:
+        tl.store(db + at, col_sum(b_db), in_n)
 
 
 @op("layer_norm")
 def _forward(
-    x: Tensor, N: int, w: Tensor | None, b: Tensor | None, eps: float, dtype: torch.dtype
+    x: Tensor, N: int, w: Tensor | None, b: Tensor | None, eps: float, centered: bool, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """y, mean, rstd; not centered: root mean squares take the place of deviations, and mean is empty."""
     x = x.contiguous()
     M = x.numel() // N
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
-    mean, rstd = (x.new_empty(M, dtype=statistics(x)) for _ in range(2))
-    plan = tuning.rows(M, N, x.device)
+    mean = x.new_empty(M if centered else 0, dtype=statistics(x))
+    rstd = x.new_empty(M, dtype=statistics(x))
     w, b = (None if t is None else t.contiguous() for t in (w, b))
-    launch(_forward_kernel, plan.grid, y, mean, rstd, x, w, b, M, N, EPS=eps, **plan.meta)
+    plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
+    kernel = _forward_long_kernel if plan.loops else _forward_kernel
+    launch(kernel, plan.grid, y, mean if centered else None, rstd, x, w, b, M, N, EPS=eps, **plan.meta)
     return y, mean, rstd
 
 
 @op("layer_norm_backward")
 def _backward(
-    dy: Tensor, x: Tensor, N: int, w: Tensor | None, mean: Tensor, rstd: Tensor, affine: bool
+    dy: Tensor, x: Tensor, N: int, w: Tensor | None, mean: Tensor, rstd: Tensor, centered: bool, affine: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dx; and, where affine, dw and db in the statistics' dtype, of shape [N] (else empty)."""
+    """dx; where affine dw, and if centered db, in the statistics' dtype, of shape [N] (else empty)."""
     dy, x = dy.contiguous(), x.contiguous()
     M = x.numel() // N
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    plan = tuning.row_groups(M, N, x.device)
-    dw, db = (mean.new_empty(plan.grid[0], N) if affine else None for _ in range(2))
     w = None if w is None else w.contiguous()
-    launch(_backward_kernel, plan.grid, dx, dw, db, dy, x, w, mean, rstd, M, N, **plan.meta)
-    if dw is None or db is None:
-        return dx, mean.new_empty(0), mean.new_empty(0)
-    return dx, dw.sum(0), db.sum(0)
+    some_mean = mean if centered else None
+    wants = (affine, affine and centered)
+    plan = tuning.row_groups(M, N, x.device, tuning.registers(x.dtype, 2 + sum(wants)))
+    if not plan.loops:
+        dw, db = (rstd.new_empty(plan.grid[0], N) if wanted else None for wanted in wants)
+        launch(_backward_kernel, plan.grid, dx, dw, db, dy, x, w, some_mean, rstd, M, N, **plan.meta)
+    else:
+        launch(_backward_long_kernel, plan.grid, dx, dy, x, w, some_mean, rstd, M, N, **plan.meta)
+        plan = tuning.column_groups(M, N, x.device)
+        dw, db = (rstd.new_empty(plan.grid[1], N) if wanted else None for wanted in wants)
+        if dw is not None:
+            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **plan.meta)
+    dw, db = (rstd.new_empty(0) if t is None else t.sum(0) for t in (dw, db))
+    return dx, dw, db
 
 
 def statistics(x: Tensor) -> torch.dtype:
@@ -114,7 +202,7 @@ class _LayerNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None, eps: float, dtype: torch.dtype
     ) -> Tensor:
         N = math.prod(shape)
-        y, mean, rstd = _forward(x, N, w, b, eps, dtype)
+        y, mean, rstd = _forward(x, N, w, b, eps, True, dtype)
         ctx.save_for_backward(x, w, b, mean, rstd)
         ctx.shape, ctx.eps, ctx.N = shape, eps, N
         return y
@@ -128,7 +216,7 @@ class _LayerNorm(torch.autograd.Function):
             )
             return dx, None, dw, db, None, None
         _, _, needs_dw, needs_db, _, _ = ctx.needs_input_grad
-        dx, dw, db = _backward(dy, x, ctx.N, w, mean, rstd, needs_dw or needs_db)
+        dx, dw, db = _backward(dy, x, ctx.N, w, mean, rstd, True, needs_dw or needs_db)
         dw = dw.to(w.dtype).view_as(w) if needs_dw else None
         db = db.to(b.dtype).view_as(b) if needs_db else None
         return dx, None, dw, db, None, None

@@ -19,18 +19,27 @@ from triton import knobs
 INTERPRETED: bool = knobs.runtime.interpret  # fixed when kernels were decorated
 
 
-@functools.cache
-def executor(device_type: str) -> str | None:
-    """What runs kernels on such a device: "gpu", "native", "interpreter"; "nothing" for meta; None if nothing can."""
-    if device_type == "meta":
-        return "nothing"
+def _cpu_executor() -> str | None:
     if INTERPRETED:
-        return "interpreter" if device_type in ("cpu", "cuda") else None
-    if device_type == "cuda":
-        return "gpu"
-    if device_type == "cpu" and importlib.util.find_spec("trident_cpu") and importlib.util.find_spec("llvmlite"):
-        return "native"
-    return None
+        return "interpreter"
+    installed = importlib.util.find_spec("trident_cpu") and importlib.util.find_spec("llvmlite")
+    return "native" if installed else None
+
+
+# what runs kernels on tensors of a device type; torch runs what is not here
+EXECUTORS: dict[str, str] = {"cuda": "interpreter" if INTERPRETED else "gpu", "meta": "nothing"}
+if _cpu := _cpu_executor():
+    EXECUTORS["cpu"] = _cpu
+
+
+def executor(device_type: str) -> str | None:
+    """What runs kernels there: "gpu", "native", "interpreter"; "nothing" for meta; None if nothing can."""
+    return EXECUTORS.get(device_type)
+
+
+def asserting(device_type: str) -> dict[str, bool]:
+    """Launch options under which a kernel's tl.device_assert is compiled in, on GPUs: as torch, no word to the host."""
+    return {"debug": True, "sanitize_overflow": False} if executor(device_type) == "gpu" else {}
 
 
 @functools.cache

@@ -1,0 +1,187 @@
+"""tt.dot, and the ops that rearrange tiles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from trident_cpu import launch
+
+
+@triton.jit
+def dot_kernel(a, b, c, d, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, OUT: tl.constexpr):
+    m, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    b_a, b_b = tl.load(a + m[:, None] * K + k[None, :]), tl.load(b + k[:, None] * N + n[None, :])
+    b_c = tl.load(c + m[:, None] * N + n[None, :])
+    tl.store(d + m[:, None] * N + n[None, :], tl.dot(b_a, b_b, b_c, out_dtype=OUT))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(16, 16, 16), (1, 16, 32), (64, 128, 32), (32, 2, 64), (4, 8, 1), (128, 64, 16)], ids=str
+)
+def test_dot(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    M, N, K = shape
+    a, b = torch.randint(-8, 9, (M, K)).to(dtype), torch.randint(-8, 9, (K, N)).to(dtype)
+    out = {torch.int8: torch.int32, torch.float64: torch.float64}.get(dtype, torch.float32)
+    c = torch.randint(-8, 9, (M, N)).to(out)
+    d = torch.empty_like(c)
+    kind = {torch.int32: tl.int32, torch.float64: tl.float64, torch.float32: tl.float32}[out]
+    launch(dot_kernel, (1,), a, b, c, d, M=M, N=N, K=K, OUT=kind)
+    assert torch.equal(d, (a.double() @ b.double() + c.double()).to(out))
+
+
+@triton.jit
+def half_dot_kernel(a, b, d, N: tl.constexpr):
+    at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    tl.store(d + at, tl.dot(tl.load(a + at), tl.load(b + at), out_dtype=tl.float16))
+
+
+def test_half_accumulator() -> None:
+    a, b = torch.randn(32, 32).half(), torch.randn(32, 32).half()
+    d = torch.empty(32, 32, dtype=torch.float16)
+    launch(half_dot_kernel, (1,), a, b, d, N=32)
+    torch.testing.assert_close(d, (a.float() @ b.float()).half(), rtol=2e-3, atol=2e-3)
+
+
+@triton.jit
+def batched_kernel(a, b, d, B: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, B)[:, None, None] * N * N + tl.arange(0, N)[None, :, None] * N + tl.arange(0, N)[None, None, :]
+    tl.store(d + at, tl.dot(tl.load(a + at), tl.load(b + at)))
+
+
+@pytest.mark.parametrize("n", [16, 64])
+def test_batched_dot(n: int) -> None:
+    a, b = torch.randn(4, n, n), torch.randn(4, n, n)
+    d = torch.empty_like(a)
+    launch(batched_kernel, (1,), a, b, d, B=4, N=n)
+    torch.testing.assert_close(d, a @ b)
+
+
+@triton.jit
+def attention_kernel(
+    q, k, v, o, n, scale, CAUSAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr
+):
+    rows, d = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, D)
+    b_q = tl.load(q + rows[:, None] * D + d[None, :], rows[:, None] < n, other=0.0)
+    top = tl.full((BLOCK_M,), -float("inf"), tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    acc = tl.zeros((BLOCK_M, D), tl.float32)
+    for start in range(0, n, BLOCK_N):
+        cols = start + tl.arange(0, BLOCK_N)
+        b_k = tl.load(k + cols[None, :] * D + d[:, None], cols[None, :] < n, other=0.0)
+        s = tl.dot(b_q, b_k) * scale
+        seen = cols[None, :] < n
+        if CAUSAL:
+            seen = seen & (cols[None, :] <= rows[:, None])
+        s = tl.where(seen, s, -1e30)
+        new_top = tl.maximum(top, tl.max(s, 1))
+        p = tl.exp(s - new_top[:, None])
+        alpha = tl.exp(top - new_top)
+        total = total * alpha + tl.sum(p, 1)
+        b_v = tl.load(v + cols[:, None] * D + d[None, :], cols[:, None] < n, other=0.0)
+        acc = tl.dot(p.to(b_v.dtype), b_v, acc * alpha[:, None])
+        top = new_top
+    tl.store(o + rows[:, None] * D + d[None, :], acc / total[:, None], rows[:, None] < n)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("n", [1, 50, 128])
+def test_attention(n: int, causal: bool) -> None:
+    D = 32
+    q, k, v = torch.randn(3, n, D)
+    o = torch.empty(n, D)
+    launch(attention_kernel, (triton.cdiv(n, 32),), q, k, v, o, n, D**-0.5, CAUSAL=causal, BLOCK_M=32, BLOCK_N=16, D=D)
+    want = torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=causal)[0]
+    torch.testing.assert_close(o, want, rtol=1e-4, atol=1e-5)
+
+
+@triton.jit
+def layout_kernel(x, y, OP: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    b_x = tl.load(x + at)
+    if OP == "reshape":
+        b_y = tl.reshape(tl.trans(tl.reshape(b_x + 1, (N // 8, 8))), (N,))
+    elif OP == "permute":
+        b_y = tl.reshape(tl.permute(tl.reshape(b_x, (4, N // 8, 2)), (2, 0, 1)), (N,))
+    elif OP == "permute4":
+        b_y = tl.reshape(tl.permute(tl.reshape(b_x, (2, 4, N // 16, 2)), (3, 1, 0, 2)), (N,))
+    elif OP == "split":
+        a, b = tl.split(tl.reshape(b_x, (N // 2, 2)))
+        b_y = tl.interleave(b, a * 2)
+    elif OP == "cat":
+        a, b = tl.split(tl.reshape(b_x, (N // 2, 2)))
+        b_y = tl.cat(a, b, can_reorder=True)
+    elif OP == "gather":
+        b_y = tl.gather(b_x, (at * 7 + 3) % N, 0)
+    elif OP == "sort":
+        b_y = tl.sort(b_x)
+    elif OP == "sort_down":
+        b_y = tl.sort(b_x, descending=True)
+    elif OP == "flip":
+        b_y = tl.flip(b_x)
+    tl.store(y + at, b_y)
+
+
+LAYOUT = {
+    "reshape": lambda x: (x + 1).view(-1, 8).t().reshape(-1),
+    "permute": lambda x: x.view(4, -1, 2).permute(2, 0, 1).reshape(-1),
+    "permute4": lambda x: x.view(2, 4, -1, 2).permute(3, 1, 0, 2).reshape(-1),
+    "split": lambda x: torch.stack([x[1::2], x[::2] * 2], 1).view(-1),
+    "cat": lambda x: torch.cat([x[::2], x[1::2]]),
+    "gather": lambda x: x[(torch.arange(len(x)) * 7 + 3) % len(x)],
+    "sort": lambda x: x.sort().values, "sort_down": lambda x: x.sort(descending=True).values,
+    "flip": lambda x: x.flip(0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.float16, torch.int8], ids=str)
+@pytest.mark.parametrize("n", [16, 64, 512])
+@pytest.mark.parametrize("op", LAYOUT)
+def test_layout(op: str, n: int, dtype: torch.dtype) -> None:
+    x = torch.randperm(n).to(dtype)
+    y = torch.empty_like(x)
+    launch(layout_kernel, (1,), x, y, OP=op, N=n)
+    assert torch.equal(y, LAYOUT[op](x))
+
+
+@triton.jit
+def topk_kernel(x, y, N: tl.constexpr, K: tl.constexpr):
+    tl.store(y + tl.arange(0, K), tl.topk(tl.load(x + tl.arange(0, N)), K))
+
+
+@pytest.mark.parametrize("k", [1, 4, 16])
+def test_topk(k: int) -> None:
+    x, y = torch.randn(64), torch.empty(k)
+    launch(topk_kernel, (1,), x, y, N=64, K=k)
+    assert torch.equal(y, x.topk(k).values)
+
+
+@triton.jit
+def histogram_kernel(x, y, n, N: tl.constexpr, BINS: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(y + tl.arange(0, BINS), tl.histogram(tl.load(x + at, at < n), BINS, at < n))
+
+
+@pytest.mark.parametrize("n", [1, 100, 128])
+def test_histogram(n: int) -> None:
+    x, y = torch.randint(0, 16, (n,), dtype=torch.int32), torch.empty(16, dtype=torch.int32)
+    launch(histogram_kernel, (1,), x, y, n, N=128, BINS=16)
+    assert torch.equal(y.long(), torch.bincount(x, minlength=16))
+
+
+@triton.jit
+def gather2_kernel(x, index, y, AXIS: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, M)[:, None] * N + tl.arange(0, N)[None, :]
+    tl.store(y + at, tl.gather(tl.load(x + at), tl.load(index + at), AXIS))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gather_of_a_plane(axis: int) -> None:
+    x = torch.randn(8, 32)
+    index = torch.randint(0, x.shape[axis], x.shape)
+    y = torch.empty_like(x)
+    launch(gather2_kernel, (1,), x, index, y, AXIS=axis, M=8, N=32)
+    assert torch.equal(y, x.gather(axis, index))

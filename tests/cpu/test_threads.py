@@ -1,0 +1,104 @@
+"""Threads, fork and the memory that each thread works in."""
+
+import multiprocessing
+import os
+import threading
+
+import torch
+import triton
+import triton.language as tl
+from torch.utils.data import DataLoader, Dataset
+
+import trident_cpu
+from trident_cpu import threads
+
+N = 1 << 18
+
+
+@triton.jit
+def square(x, out, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at, at < n)
+    tl.store(out + at, value * value, at < n)
+
+
+def squared(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    trident_cpu.launch(square, (triton.cdiv(x.numel(), 1024),), x, out, x.numel(), BLOCK=1024)
+    return out
+
+
+class Squares(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, at):
+        return squared(torch.full((N,), float(at)))
+
+
+def test_dataloader_workers():
+    """Forked workers launch kernels after the parent used its pool, which they do not have."""
+    squared(torch.ones(N))
+    batches = list(DataLoader(Squares(), batch_size=2, num_workers=2, timeout=60))
+    assert [float(row[0]) for batch in batches for row in batch] == [0, 1, 4, 9]
+
+
+THREES = torch.full((N,), 3.0)  # made before the fork: torch's own parallel operators hang in a child
+
+
+def _in_child(queue):
+    queue.put((threads.team_size(), float(squared(THREES)[-1])))
+
+
+def test_forked_child_is_serial():
+    torch.ones(N).add_(1)
+    squared(torch.ones(N))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
+    try:
+        assert queue.get(timeout=60) == (1, 9.0)
+    finally:
+        child.join(10)
+        child.kill()
+    assert threads.team_size() == torch.get_num_threads() or not threads.gomp_parallel()
+
+
+def test_torchs_thread_count_is_asked_at_each_call():
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert threads.team_size() == (count if threads.gomp_parallel() else 1)
+            assert torch.equal(squared(torch.ones(N)), torch.ones(N))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_openmp_is_torchs():
+    """One pool in the process: a launch starts no second set of threads."""
+    torch.ones(1 << 22).sin()
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        squared(torch.ones(1 << 22))
+    assert threads.gomp_parallel() != 0
+    assert len(os.listdir("/proc/self/task")) <= max(before, torch.get_num_threads() + threading.active_count())
+
+
+def test_without_openmp(monkeypatch):
+    monkeypatch.setattr(threads, "gomp_parallel", lambda: 0)
+    assert threads.team_size() == 1
+    assert torch.equal(squared(torch.ones(N) * 2), torch.ones(N) * 4)
+
+
+def test_scratch_is_the_threads_own_and_grows():
+    first = threads.scratch(1000)
+    assert first % 4096 == 0
+    assert threads.scratch(10) == first
+    threads.scratch(1 << 20)
+    found = []
+    other = threading.Thread(target=lambda: found.append(threads.scratch(1000)))
+    other.start()
+    other.join()
+    assert found[0] != threads.scratch(1000)

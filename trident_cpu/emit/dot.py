@@ -1,0 +1,184 @@
+"""tt.dot: operands packed in the accumulator's type, a register-blocked kernel over them.
+
+A is row-major [M, K]. B is cut in panels of NR columns, each [K, NR]. The kernel keeps MR x NR accumulators in
+registers, and per k loads one row of a B panel and broadcasts MR elements of A. Half types are multiplied as f32
+(their products are exact there), int8 as i32.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from trident_cpu.emit.buffers import View
+from trident_cpu.emit.nest import store_everywhere
+from trident_cpu.emit.types import FLOATS, llvm, size
+from trident_cpu.errors import UnsupportedOp
+from trident_cpu.ir import Op, Type, Value
+
+if TYPE_CHECKING:
+    from trident_cpu.emit.function import FunctionEmitter
+
+
+def compute_element(fe: FunctionEmitter, op: Op) -> str:
+    """The type the products are summed in."""
+    elements = {v.type.element for v in op.operands[:2]}
+    out = op.results[0].type.element
+    if elements <= {"i8", "i16", "i32"} and out == "i32":
+        return "i32"
+    if "f64" in elements and out == "f64":
+        return "f64"
+    if out in ("f32", "f16", "bf16") and all(e in FLOATS or e.startswith("f8") for e in elements):
+        return "f32"
+    raise UnsupportedOp(op.name, f"{' and '.join(sorted(elements))} into {out}", fe.where(op))
+
+
+def panel_width(fe: FunctionEmitter, op: Op) -> int:
+    """NR: two vectors where there are 32 wide registers, else one."""
+    columns = op.results[0].type.shape[-1]
+    element = compute_element(fe, op)
+    vectors = 2 if fe.features.vector_bits >= 512 else 1
+    return min(columns, vectors * fe.lanes * 4 // size(element))
+
+
+def operand_view(fe: FunctionEmitter, op: Op, value: Value) -> View:
+    panel = panel_width(fe, op) if value is op.operands[1] else None
+    return fe.arena.new(compute_element(fe, op), value.type.shape, panel)
+
+
+def packed(fe: FunctionEmitter, op: Op, value: Value) -> View:
+    """The view of an operand in the layout the kernel reads."""
+    panel = panel_width(fe, op) if value is op.operands[1] else None
+    wanted = compute_element(fe, op)
+    found = fe.views.get(value)
+    if found is not None and (found.element, found.offset, found.panel) == (wanted, 0, panel) and found.is_row_major:
+        return found
+    view = fe.arena.new(wanted, value.type.shape, panel)
+    store_everywhere(fe, value, view)
+    if found is None and fe.deps.use_count.get(value, 0) == 1:
+        fe.views[value] = view
+    return view
+
+
+def emit_dot(fe: FunctionEmitter, op: Op) -> None:
+    a, b, c = op.operands
+    result = op.results[0]
+    element = compute_element(fe, op)
+    left, right = packed(fe, op, a), packed(fe, op, b)
+    target = fe.dot_targets.get(op)
+    place = fe.views[target] if target is not None else fe.new_view(result, result.type.element)
+    if result.type.element == element:
+        if c is not target:
+            store_everywhere(fe, c, place)
+        multiply(fe, op, left, right, place)
+    else:
+        total = Value("total", Type(result.type.shape, element))
+        view = fe.arena.new(element, result.type.shape)
+        store_everywhere(fe, c, view)
+        multiply(fe, op, left, right, view)
+        fe.views[total] = view
+        store_everywhere(fe, total, place)
+    fe.views[result] = place
+
+
+def multiply(fe: FunctionEmitter, op: Op, left: View, right: View, place: View) -> None:
+    *batch, rows, columns = place.shape
+    depth = left.shape[-1]
+    for view in (left, right, place):
+        fe.arena.touch(view.buffer)
+    kernel = Kernel(fe, left, right, place, panel_width(fe, op))
+    count = prod(batch)
+
+    def one(i: str) -> None:
+        kernel.bases(
+            fe.b.multiply(i, rows * depth), fe.b.multiply(i, depth * columns), fe.b.multiply(i, rows * columns)
+        )
+        kernel.run()
+
+    if count == 1:
+        one("0")
+    else:
+        fe.b.loop("0", str(count), 1, one)
+    for view in (left, right, place):
+        fe.arena.touch(view.buffer)
+
+
+class Kernel:
+    """C[M, N] += A[M, K] @ B[K, N] on packed operands."""
+
+    def __init__(self, fe: FunctionEmitter, left: View, right: View, place: View, panel: int) -> None:
+        self.fe, self.b = fe, fe.b
+        self.views = (left, right, place)
+        self.element = place.element
+        self.rows, self.columns = place.shape[-2:]
+        self.depth = left.shape[-1]
+        self.panel = panel
+        self.lanes = min(panel, fe.lanes * 4 // size(self.element))
+        self.block = min(8 if fe.features.vector_bits >= 512 else 6, self.rows)
+        self.type = llvm(self.element) if self.lanes == 1 else f"<{self.lanes} x {llvm(self.element)}>"
+
+    def at(self, base: str, offset: str) -> str:
+        if offset == "0":
+            return base
+        return self.b.value(f"getelementptr inbounds {llvm(self.element)}, ptr {base}, i64 {offset}")
+
+    def bases(self, *offsets: str) -> None:
+        self.left, self.right, self.place = (
+            self.at(view.buffer.name, offset) for view, offset in zip(self.views, offsets, strict=True)
+        )
+
+    def run(self) -> None:
+        whole = self.rows - self.rows % self.block
+
+        def columns(j: str) -> None:
+            panel = self.at(self.right, self.b.multiply(j, self.depth))
+            if whole == self.block:
+                self.tile("0", j, panel, self.block)
+            else:
+                self.b.loop("0", str(whole), self.block, lambda i: self.tile(i, j, panel, self.block))
+            if self.rows % self.block:
+                self.tile(str(whole), j, panel, self.rows % self.block)
+
+        if self.columns == self.panel:
+            columns("0")
+        else:
+            self.b.loop("0", str(self.columns), self.panel, columns)
+
+    def tile(self, i: str, j: str, panel: str, rows: int) -> None:
+        """One block of `rows` x panel accumulators, over all of K."""
+        b, type, element = self.b, self.type, llvm(self.element)
+        align = size(self.element)
+        corner = self.at(self.place, b.add(b.multiply(i, self.columns), j))
+        first = self.at(self.left, b.multiply(i, self.depth))
+        parts = range(0, self.panel, self.lanes)
+        slots = {}
+        for r in range(rows):
+            for p in parts:
+                place = self.at(corner, str(r * self.columns + p))
+                slot = b.alloca(type)
+                b.emit(f"store {type} {b.value(f'load {type}, ptr {place}, align {align}')}, ptr {slot}")
+                slots[r, p] = (slot, place)
+
+        def inner(k: str) -> None:
+            row = self.at(panel, b.multiply(k, self.panel))
+            loaded = [b.value(f"load {type}, ptr {self.at(row, str(p))}, align {align}") for p in parts]
+            column = self.at(first, k)
+            for r in range(rows):
+                item = b.value(f"load {element}, ptr {self.at(column, str(r * self.depth))}, align {align}")
+                spread = b.splat(self.element, item, self.lanes)
+                for p, line in zip(parts, loaded, strict=True):
+                    slot, _ = slots[r, p]
+                    old = b.value(f"load {type}, ptr {slot}")
+                    b.emit(f"store {type} {self.multiply_add(spread, line, old)}, ptr {slot}")
+
+        b.loop("0", str(self.depth), 1, inner)
+        for slot, place in slots.values():
+            b.emit(f"store {type} {b.value(f'load {type}, ptr {slot}')}, ptr {place}, align {align}")
+
+    def multiply_add(self, x: str, y: str, z: str) -> str:
+        b, type = self.b, self.type
+        if self.element == "i32":
+            return b.value(f"add {type} {b.value(f'mul {type} {x}, {y}')}, {z}")
+        if self.fe.features.fma:
+            return b.call("fma", type, (type, x), (type, y), (type, z))
+        return b.value(f"fadd {type} {b.value(f'fmul {type} {x}, {y}')}, {z}")

@@ -1,0 +1,392 @@
+"""One loop nest: vectors along one dimension, loops over the others, an unmasked main part, reductions on the way.
+
+Bounds: comparisons such as `cols < N` that are affine along the vector dimension give, once per row, the range of
+columns for which they hold. Inside it whole vectors run with those masks known to be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from trident_cpu.analysis.aliasing import same_address
+from trident_cpu.emit.buffers import View, dense_strides
+from trident_cpu.emit.extent import Extents, element_address
+from trident_cpu.emit.memory import Access
+from trident_cpu.emit.reduce import Reduction
+from trident_cpu.emit.types import llvm, size
+from trident_cpu.emit.values import Context, Map, Val, evaluate, source_map, store_view, view_address
+from trident_cpu.ir import Op, Value
+from trident_cpu.plan import Nest
+
+if TYPE_CHECKING:
+    from trident_cpu.emit.function import FunctionEmitter
+
+Known = frozenset[tuple[Value, Map]]  # masks, under an index map, that hold in the vectors at hand
+
+UNROLL = 8  # nests of at most so many vectors become straight code
+SIGNED_ORDER = ("slt", "sle", "sgt", "sge")
+INNER_UNROLL = 4  # and so do the vectors of a row
+
+
+def emit_nest(fe: FunctionEmitter, nest: Nest) -> None:
+    NestEmitter(fe, nest).run()
+
+
+class NestEmitter:
+    def __init__(self, fe: FunctionEmitter, nest: Nest) -> None:
+        self.fe, self.b, self.nest, self.shape = fe, fe.b, nest, nest.shape
+        self.most_lanes = self.widest()
+        self.vector_dim = self.choose_dim()
+        self.extent = self.shape[self.vector_dim]
+        self.lanes = min(self.most_lanes, self.extent)
+        self.index = ["0"] * len(self.shape)
+        self.producing: frozenset[Value] = frozenset()
+
+    # ---- shape of the loops
+
+    def widest(self) -> int:
+        """Lanes per vector: fewer when 8-byte data pass through the nest."""
+        data = [v for op in self.nest.members for v in [*op.operands, *op.results]]
+        data += [v for _, v in self.nest.updates] + self.nest.keep
+        widest = max((size(v.type.element) for v in data if not v.type.is_pointer), default=4)
+        return max(1, self.fe.lanes // 2) if widest == 8 else self.fe.lanes
+
+    def choose_dim(self) -> int:
+        """The dimension along which accesses are contiguous and vectors full, by a rough count of instructions."""
+        best, best_cost = len(self.shape) - 1, float("inf")
+        for dim in range(len(self.shape) - 1, -1, -1):
+            extent = self.shape[dim]
+            if extent == 1 and prod(self.shape) != 1:
+                continue
+            lanes = min(self.most_lanes, extent)
+            per_vector = 4.0 + sum(self.access_cost(op.operands[0], dim, lanes) for op in self.nest.members)
+            if dim != len(self.shape) - 1 and (self.nest.keep or self.nest.updates):
+                per_vector += 1.5 * lanes * (len(self.nest.keep) + len(self.nest.updates))
+            total = per_vector * prod(self.shape) / lanes
+            for op in self.nest.members:
+                if op.name == "tt.reduce" and op.attrs["axis"] == dim:
+                    total += prod(self.shape) / extent * 2.0 * lanes.bit_length()
+            if total < best_cost * 0.99:
+                best, best_cost = dim, total
+        return best
+
+    def access_cost(self, address: Value, dim: int, lanes: int) -> float:
+        if not address.type.is_pointer:
+            return 1.0
+        stride = self.fe.strides.of(address, dim)
+        return 1.0 if stride in (0, 1) else 1.5 * lanes
+
+    # ---- emission
+
+    def run(self) -> None:
+        fe, nest = self.fe, self.nest
+        for value in nest.keep:
+            fe.views[value] = fe.new_view(value)
+        self.reductions = [
+            Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
+        ]
+        self.producing = frozenset(nest.keep)
+        self.detours = [d for op in nest.members if op.name == "tt.load" and (d := self.detour(op)) is not None]
+        vectors = prod(self.shape) // self.lanes
+        self.unroll_all = vectors <= UNROLL
+        for reduction in self.reductions:
+            reduction.prepare(self.shape)
+        outer = [d for d in range(len(self.shape)) if d != self.vector_dim]
+        self.level(outer)
+        for reduction in self.reductions:
+            reduction.publish()
+
+    def detour(self, load: Op) -> Detour | None:
+        """For a load that a store of this nest might overtake: copy its tile first if their ranges overlap."""
+        fe, b = self.fe, self.b
+        after = self.nest.members[self.nest.members.index(load) + 1 :]
+        stores = [(op, pair) for op in after if op.name == "tt.store" and (pair := fe.aliasing.conflict(load, op))]
+        if not stores:
+            return None
+        source = load.operands[0]
+        row = Context(self.shape, ["0"] * len(self.shape), self.vector_dim, self.lanes)
+        pointer = evaluate(fe, source, row.identity, row)
+        apart: list[str | None] = []
+        extents = Extents(fe)
+        for store, (a, c) in stores:
+            fine = extents.disjoint(source, store.operands[0])
+            if fine is not None and same_address(source, store.operands[0], (a, c)):
+                equal = b.value(f"icmp eq ptr {fe.scalar(a)}, {fe.scalar(c)}")
+                fine = b.value(f"or i1 {fine}, {equal}")
+            apart.append(fine)
+        in_line = dense_strides(self.shape)[self.vector_dim] == 1
+        simple = pointer.is_uniform or (pointer.stride == 1 and in_line)
+        known = [text for text in apart if text is not None]
+        view = fe.arena.new(load.results[0].type.element, self.shape)
+        if not simple or len(known) < len(apart) or fe.state.sanitize:  # the sanitizer checks the copy's loads
+            overlap = "true"
+        else:
+            together = known[0]
+            for text in known[1:]:
+                together = b.value(f"and i1 {together}, {text}")
+            overlap = b.value(f"xor i1 {together}, true")
+        copied = Value("copied", load.results[0].type)
+        fe.views[copied] = view
+        copy = Nest(self.shape, [load], [(copied, load.results[0])])
+        b.when(overlap, lambda: emit_nest(fe, copy))
+        fe.arena.touch(view.buffer)
+        return Detour(load, overlap, view, 0 if pointer.is_uniform else 1)
+
+    def redirect(self, detour: Detour) -> None:
+        """Where a detoured load reads its row from."""
+        fe, b = self.fe, self.b
+        row = self.row_start
+        copied, stride = view_address(fe, detour.view, row.identity, row)
+        if detour.overlap == "true":
+            detour.base, detour.stride = copied, stride
+        else:
+            original = evaluate(fe, detour.load.operands[0], row.identity, row).text
+            detour.base = b.value(f"select i1 {detour.overlap}, ptr {copied}, ptr {original}")
+
+    def detours_at(self) -> dict[Op, Val]:
+        found = {}
+        for d in self.detours:
+            text = element_address(self.fe, d.base, d.view.element, self.index[self.vector_dim], d.stride)
+            self.fe.arena.touch(d.view.buffer)
+            is_vector = d.stride and self.lanes > 1
+            element = d.load.operands[0].type.element
+            found[d.load] = Val("affine", element, text, d.stride) if is_vector else Val("uniform", element, text)
+        return found
+
+    def level(self, outer: list[int]) -> None:
+        if not outer:
+            self.row()
+            return
+        dim, rest = outer[0], outer[1:]
+        self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
+
+    def each(self, dim: int, step: int, unroll: bool, body: Callable[[], None]) -> None:
+        extent = self.shape[dim]
+        if extent == step or unroll:
+            for i in range(0, extent, step):
+                self.index[dim] = str(i)
+                body()
+        else:
+
+            def at(i: str) -> None:
+                self.index[dim] = i
+                body()
+
+            self.b.loop("0", str(extent), step, at)
+        self.index[dim] = "0"
+
+    def row(self) -> None:
+        """All vectors along the vector dimension at one place of the others."""
+        for reduction in self.reductions:
+            reduction.start_row()
+        self.start_row()
+        known, low, high = Bounds(self).find()
+        dim, lanes, extent = self.vector_dim, self.lanes, self.extent
+        if not known:
+            unroll = self.unroll_all or extent // lanes <= INNER_UNROLL
+            self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
+        elif extent == lanes:
+            self.index[dim] = "0"
+            full = self.b.value(f"icmp sge i64 {high}, {extent}")
+            if low is not None:
+                full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
+            self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
+        else:
+            self.split_row(known, low, high)
+        for reduction in self.reductions:
+            reduction.end_row(self.index)
+
+    def start_row(self) -> None:
+        """Emit once per row the addresses that its vectors share."""
+        fe = self.fe
+        self.row_start = Context(self.shape, list(self.index), self.vector_dim, self.lanes, producing=self.producing)
+        self.row_start.index[self.vector_dim] = "0"
+        made = self.nest.registers()
+        for op in self.nest.members:
+            pointer = op.operands[0]
+            if op.name in ("tt.load", "tt.store") and not made & fe.deps.leaves(pointer).keys():
+                evaluate(fe, pointer, self.row_start.identity, self.row_start)
+        for detour in self.detours:
+            self.redirect(detour)
+
+    def split_row(self, known: Known, low: str | None, high: str) -> None:
+        """[0, low) masked, [low, high) unmasked, [high, extent) masked; one copy of each body."""
+        b, dim, lanes, extent = self.b, self.vector_dim, self.lanes, self.extent
+        whole = b.call("smax", "i64", ("i64", high), ("i64", "0"))
+        whole = b.call("smin", "i64", ("i64", whole), ("i64", str(extent)))
+        whole = b.value(f"and i64 {whole}, {-lanes}")
+
+        def vectors(start: str, stop: str, masks: Known) -> None:
+            def body(i: str) -> None:
+                self.index[dim] = i
+                self.vector(masks)
+
+            b.loop(start, stop, lanes, body)
+            self.index[dim] = "0"
+
+        if low is None:
+            vectors("0", whole, known)
+            vectors(whole, str(extent), frozenset())
+            return
+        first = b.call("smax", "i64", ("i64", low), ("i64", "0"))
+        first = b.value(f"and i64 {b.value(f'add i64 {first}, {lanes - 1}')}, {-lanes}")
+        first = b.call("smin", "i64", ("i64", first), ("i64", str(extent)))
+        whole = b.call("smax", "i64", ("i64", whole), ("i64", first))
+
+        def phase(p: str) -> None:
+            early = b.value(f"icmp eq i64 {p}, 0")
+            start = b.value(f"select i1 {early}, i64 0, i64 {whole}")
+            middle = b.value(f"select i1 {early}, i64 {first}, i64 {extent}")
+            stop = b.value(f"select i1 {early}, i64 {whole}, i64 {extent}")
+            vectors(start, middle, frozenset())
+            vectors(middle, stop, known)
+
+        b.loop("0", "2", 1, phase)
+
+    def vector(self, known: Known) -> None:
+        """Every member for one vector."""
+        fe, nest = self.fe, self.nest
+        ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
+        ctx.detours, ctx.row = self.detours_at(), self.row_start
+        access, identity = Access(fe, ctx), ctx.identity
+        reductions = iter(self.reductions)
+        for op in nest.members:
+            if op.name == "tt.load":
+                ctx.memo[(op.results[0], identity)] = access.load(op)
+            elif op.name == "tt.store":
+                access.store(op)
+            elif op.name == "tt.reduce":
+                next(reductions).step(ctx)
+            else:
+                ctx.memo[(op.results[0], identity)] = access.atomic(op)
+        for value in nest.keep:
+            store_view(fe, fe.views[value], identity, ctx, evaluate(fe, value, identity, ctx))
+        news = [(target, evaluate(fe, value, identity, ctx)) for target, value in nest.updates]
+        for target, val in news:
+            store_view(fe, fe.views[target], identity, ctx, val)
+
+
+@dataclass
+class Detour:
+    """A load that reads a copy of its tile when `overlap` holds. `base` is its row's first element."""
+
+    load: Op
+    overlap: str
+    view: View
+    stride: int
+    base: str = ""
+
+
+class Bounds:
+    """The columns of a row for which the masks of the nest's accesses hold."""
+
+    def __init__(self, nest: NestEmitter) -> None:
+        self.nest, self.fe, self.b = nest, nest.fe, nest.b
+
+    def find(self) -> tuple[Known, str | None, str]:
+        """(masks known to be true in [low, high), low or None for 0, high)."""
+        nest = self.nest
+        if nest.lanes == 1:
+            return frozenset(), None, ""
+        whole_row = nest.row_start
+        known: set[tuple[Value, Map]] = set()
+        lows: list[str] = []
+        highs: list[str] = []
+        for value, index_map in self.leaves():
+            if value.op is not None and value.op.name == "tt.splat":
+                highs.append(self.all_or_nothing(self.fe.scalar(value.op.operands[0])))
+                known.add((value, index_map))
+            elif self.available(value) and self.compare(value, index_map, whole_row, lows, highs):
+                known.add((value, index_map))
+        if not known:
+            return frozenset(), None, ""
+        high = self.fold("smin", highs) or str(nest.extent)
+        return frozenset(known), self.fold("smax", lows), high
+
+    def fold(self, intrinsic: str, parts: list[str]) -> str | None:
+        if not parts:
+            return None
+        result = parts[0]
+        for part in parts[1:]:
+            result = self.b.call(intrinsic, "i64", ("i64", result), ("i64", part))
+        return result
+
+    def all_or_nothing(self, condition: str) -> str:
+        return self.b.value(f"select i1 {condition}, i64 {self.nest.extent}, i64 0")
+
+    def available(self, value: Value) -> bool:
+        """Not resting on what this nest loads or keeps."""
+        made = self.nest.nest.registers() | self.nest.nest.reductions()
+        return not any(leaf in made for leaf in self.fe.deps.leaves(value))
+
+    def compare(self, value: Value, index_map: Map, row: Context, lows: list[str], highs: list[str]) -> bool:
+        """Add the bound that `a < b` (or <=, >, >=) puts on the columns."""
+        op = value.op
+        assert op is not None
+        predicate = op.attrs["words"][0]
+        a, c = (evaluate(self.fe, v, index_map, row) for v in op.operands)
+        if a.is_uniform and c.is_uniform:
+            test = self.b.value(f"icmp {predicate} {llvm(a.element)} {a.text}, {c.text}")
+            highs.append(self.all_or_nothing(test))
+            return True
+        if a.is_uniform and c.form == "affine":  # n > cols is cols < n
+            a, c = c, a
+            predicate = {"l": "g", "g": "l"}[predicate[1]].join((predicate[0], predicate[2]))
+        if not (a.form == "affine" and a.stride == 1 and c.is_uniform):
+            return False
+        start, limit = (self.b.resize(v.text, v.element, "i64") for v in (a, c))
+        distance = self.b.value(f"sub i64 {limit}, {start}")
+        if predicate in ("sle", "sgt"):
+            distance = self.b.value(f"add i64 {distance}, 1")
+        (highs if predicate in ("slt", "sle") else lows).append(distance)
+        return True
+
+    def leaves(self) -> list[tuple[Value, Map]]:
+        """The comparisons under the masks of the nest's loads and stores, with their index maps."""
+        nest = self.nest
+        identity: Map = tuple(range(len(nest.shape)))
+        found: list[tuple[Value, Map]] = []
+        stack: list[tuple[Value, Map]] = []
+        for op in nest.nest.members:
+            at = {"tt.load": 1, "tt.store": 2}.get(op.name)
+            if at is not None and len(op.operands) > at:
+                stack.append((op.operands[at], identity))
+        seen = set()
+        while stack:
+            value, index_map = stack.pop()
+            if (value, index_map) in seen or value in self.fe.views or value.op is None:
+                continue
+            seen.add((value, index_map))
+            op = value.op
+            if op.name == "arith.andi":
+                stack += [(v, index_map) for v in op.operands]
+            elif op.name in ("tt.broadcast", "tt.expand_dims"):
+                stack.append((op.operands[0], source_map(op, index_map)))
+            elif op.name == "tt.splat" or (op.name == "arith.cmpi" and op.attrs["words"][0] in SIGNED_ORDER):
+                found.append((value, index_map))
+        return found
+
+
+def for_each_vector(fe: FunctionEmitter, shape: tuple[int, ...], element: str, body: Callable[[Context], None]) -> None:
+    """Run `body` for every vector of a shape, lanes along the last dimension of more than one element."""
+    emitter = NestEmitter(fe, Nest(shape))
+    emitter.lanes = min(max(1, fe.lanes // 2) if size(element) == 8 else fe.lanes, emitter.extent)
+
+    def vector(known: Known) -> None:
+        body(Context(shape, list(emitter.index), emitter.vector_dim, emitter.lanes))
+
+    emitter.vector = vector  # type: ignore[method-assign]
+    emitter.run()
+
+
+def store_everywhere(fe: FunctionEmitter, value: Value, view: View) -> None:
+    """Evaluate a tile into a view of its shape."""
+
+    def body(ctx: Context) -> None:
+        store_view(fe, view, ctx.identity, ctx, evaluate(fe, value, ctx.identity, ctx))
+
+    widest = max((value.type.element, view.element), key=size)
+    for_each_vector(fe, value.type.shape, widest, body)

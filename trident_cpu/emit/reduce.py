@@ -1,0 +1,183 @@
+"""tt.reduce inside a nest, with any combine region and any number of operands.
+
+Along the vector dimension: lanes accumulate in registers, one set per row, folded in halves at the row's end.
+Along another dimension: the result tile itself is the accumulator, in memory.
+Sums, products, maxima and such start from their neutral element; other regions start from the first vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trident_cpu.emit.fill import fill_view
+from trident_cpu.emit.pointwise import Call
+from trident_cpu.emit.types import float_literal, literal, size, vector
+from trident_cpu.emit.values import Context, Val, evaluate, lanes_of, load_view, store_view
+from trident_cpu.errors import UnsupportedOp
+from trident_cpu.ir import Op, Region, Value
+from trident_cpu.ops import kind
+
+if TYPE_CHECKING:
+    from trident_cpu.emit.function import FunctionEmitter
+
+_NAN = float("nan")
+_INF = float("inf")
+NEUTRAL: dict[str, float | str] = {
+    "arith.addf": -0.0, "arith.mulf": 1.0, "arith.maxnumf": _NAN, "arith.minnumf": _NAN, "arith.maximumf": -_INF,
+    "arith.minimumf": _INF, "arith.addi": "0", "arith.muli": "1", "arith.ori": "0", "arith.xori": "0",
+    "arith.andi": "-1", "arith.maxui": "0", "arith.minui": "-1", "arith.maxsi": "least", "arith.minsi": "most",
+}  # fmt: skip
+
+
+def neutral(op: Op, element: str) -> str | None:
+    """The literal that a one-op region leaves unchanged, or None."""
+    ops = op.regions[0].block.ops
+    args = op.regions[0].block.args
+    if len(op.operands) != 1 or len(ops) != 2 or ops[0].name not in NEUTRAL or set(ops[0].operands) != set(args):
+        return None
+    value = NEUTRAL[ops[0].name]
+    if isinstance(value, float):
+        return float_literal(value, element)
+    if element == "i1":
+        return {"0": "false", "1": "true", "-1": "true"}.get(value)
+    bits = 8 * size(element)
+    return {"least": str(-(1 << (bits - 1))), "most": str((1 << (bits - 1)) - 1)}.get(value, value)
+
+
+def apply_region(fe: FunctionEmitter, region: Region, args: Sequence[str], lanes: int) -> list[str]:
+    """A combine region on LLVM values; what it reads from outside is uniform."""
+    env = dict(zip(region.block.args, args, strict=True))
+
+    def get(value: Value) -> str:
+        if value not in env:
+            if value.op is not None and value.op.name == "arith.constant":
+                text = literal(value.op.attrs["value"], value.type.element)
+            else:
+                text = fe.scalar(value)
+            env[value] = fe.b.splat(value.type.element, text, lanes)
+        return env[value]
+
+    for op in region.block.ops:
+        group = kind(op.name)
+        if group == "end":
+            return [get(v) for v in op.operands]
+        if op.name == "arith.constant":
+            continue
+        if group != "pointwise":
+            raise UnsupportedOp(op.name, "inside a combine function", fe.where(op))
+        elements = tuple(v.type.element for v in op.operands)
+        call = Call(op.name, elements, op.results[0].type.element, op.attrs, fe.where(op))
+        env[op.results[0]] = fe.pointwise(lanes)(call, [get(v) for v in op.operands])
+    raise UnsupportedOp("tt.reduce", "combine function without a result", "")
+
+
+class Reduction:
+    def __init__(self, fe: FunctionEmitter, op: Op, vector_dim: int, lanes: int) -> None:
+        self.fe, self.b, self.op, self.lanes = fe, fe.b, op, lanes
+        self.axis = op.attrs["axis"]
+        self.elements = [v.type.element for v in op.operands]
+        self.along = self.axis == vector_dim
+        self.start = neutral(op, self.elements[0])
+        self.region = op.regions[0]
+        self.finals: list[str] = []
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Before the nest: accumulators."""
+        b, fe = self.b, self.fe
+        self.kept = tuple(d for d in range(len(shape)) if d != self.axis)
+        self.views = [fe.new_view(r) for r in self.op.results] if self.op.results[0].type.is_tile else []
+        if self.along:
+            self.slots = [b.alloca(vector(e, self.lanes)) for e in self.elements]
+            self.started = b.alloca("i1", 8) if self.start is None else ""
+            return
+        if self.start is not None:
+            fill_view(fe, self.views[0], self.start)
+
+    def start_row(self) -> None:
+        if not self.along:
+            return
+        if self.start is None:
+            self.b.emit(f"store i1 true, ptr {self.started}")
+            return
+        type = vector(self.elements[0], self.lanes)
+        self.b.emit(f"store {type} {self.b.splat(self.elements[0], self.start, self.lanes)}, ptr {self.slots[0]}")
+
+    def step(self, ctx: Context) -> None:
+        """Combine one vector."""
+        fe, lanes = self.fe, self.lanes
+        news = [lanes_of(fe, evaluate(fe, v, ctx.identity, ctx), lanes) for v in self.op.operands]
+        if self.along:
+            self.step_along(ctx, news)
+        else:
+            self.step_across(ctx, news)
+
+    def step_along(self, ctx: Context, news: list[str]) -> None:
+        b, lanes = self.b, self.lanes
+        types = [vector(e, lanes) for e in self.elements]
+        place = ctx.index[ctx.vector_dim]
+        is_first = self.start is None and place == "0"  # a literal 0: straight code, the row's first vector
+        result = news
+        if not is_first:
+            olds = [b.value(f"load {t}, ptr {s}") for t, s in zip(types, self.slots, strict=True)]
+            result = apply_region(self.fe, self.region, [*olds, *news], lanes)
+        if self.start is None and place.startswith("%"):
+            first = b.value(f"load i1, ptr {self.started}")
+            result = [
+                b.value(f"select i1 {first}, {t} {new}, {t} {both}")
+                for t, new, both in zip(types, news, result, strict=True)
+            ]
+            b.emit(f"store i1 false, ptr {self.started}")
+        for t, text, slot in zip(types, result, self.slots, strict=True):
+            b.emit(f"store {t} {text}, ptr {slot}")
+
+    def step_across(self, ctx: Context, news: list[str]) -> None:
+        b, fe, lanes = self.b, self.fe, self.lanes
+        place = tuple(self.kept)
+        index = ctx.index[self.axis]
+
+        def put(texts: list[str]) -> None:
+            for view, element, text in zip(self.views, self.elements, texts, strict=True):
+                store_view(fe, view, place, ctx, Val("lanes", element, text))
+
+        def combine() -> None:
+            olds = [lanes_of(fe, load_view(fe, view, place, ctx), lanes) for view in self.views]
+            put(apply_region(fe, self.region, [*olds, *news], lanes))
+
+        if not self.views:
+            raise UnsupportedOp("tt.reduce", "a scalar result across vectors", fe.where(self.op))
+        if self.start is not None:
+            combine()
+        elif not index.startswith("%"):
+            put(news) if index == "0" else combine()
+        else:
+            b.when(b.value(f"icmp eq i64 {index}, 0"), lambda: put(news), combine)
+
+    def end_row(self, index: list[str]) -> None:
+        """Fold the lanes; the result of the row goes to its place."""
+        if not self.along:
+            return
+        b, fe = self.b, self.fe
+        texts = [
+            b.value(f"load {vector(e, self.lanes)}, ptr {s}") for e, s in zip(self.elements, self.slots, strict=True)
+        ]
+        lanes = self.lanes
+        while lanes > 1:
+            half = lanes // 2
+            low = [b.shuffle(e, t, lanes, range(half)) for e, t in zip(self.elements, texts, strict=True)]
+            high = [b.shuffle(e, t, lanes, range(half, lanes)) for e, t in zip(self.elements, texts, strict=True)]
+            texts = apply_region(fe, self.region, [*low, *high], half)
+            lanes = half
+        if not self.views:
+            self.finals = texts
+            return
+        ctx = Context((), list(index), -1, 1)
+        for view, element, text in zip(self.views, self.elements, texts, strict=True):
+            store_view(fe, view, self.kept, ctx, Val("uniform", element, text))
+
+    def publish(self) -> None:
+        """After the nest: results become readable."""
+        for result, view in zip(self.op.results, self.views, strict=False):
+            self.fe.views[result] = view
+        for result, text in zip(self.op.results, self.finals, strict=False):
+            self.fe.scalars[result] = text

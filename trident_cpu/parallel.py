@@ -1,0 +1,120 @@
+"""The kernel's entry point: programs shared out over OpenMP's threads.
+
+Lowering defines `@NAME.range`, which runs programs begin..end-1 one after the other. `@NAME`, written here, reads a
+launch block (see `BLOCK`) and either calls it once or hands chunks of programs to a team of threads through
+GOMP_parallel of the OpenMP library that torch itself uses: one pool of threads in the process, no oversubscription.
+
+Chunks are taken from a counter in rising order and run in order, so a program that waits for an *earlier* one always
+ends: the earliest unfinished program is running on some thread. One that waits for a later program may never end.
+"""
+
+from __future__ import annotations
+
+import re
+
+# struct format of the launch block: gx, gy, gz, threads (unsigned: a negative size is refused), GOMP_parallel, scratch,
+# its bytes per thread, report. The kernel's own arguments follow, 8 bytes each, then the flags (emit/stream.py).
+BLOCK = "<IIIIQQQQ"
+ARGUMENTS = 48
+_CHUNKS = 8  # per thread: enough to even out a thread that started late, few enough that the counter costs nothing
+
+# Context of a team: block, total, chunk, next program, next thread number (the last two on a cache line of their own).
+_TEXT = """
+define void @"NAME"(ptr %block) nounwind {
+entry:
+  %gx = load i32, ptr %block
+  %py = getelementptr i8, ptr %block, i64 4
+  %gy = load i32, ptr %py
+  %pz = getelementptr i8, ptr %block, i64 8
+  %gz = load i32, ptr %pz
+  %pt = getelementptr i8, ptr %block, i64 12
+  %threads = load i32, ptr %pt
+  %x = zext i32 %gx to i64
+  %y = zext i32 %gy to i64
+  %z = zext i32 %gz to i64
+  %xy = mul i64 %x, %y
+  %total = mul i64 %xy, %z
+  %alone = icmp sle i32 %threads, 1
+  br i1 %alone, label %serial, label %team
+serial:
+  %args = getelementptr i8, ptr %block, i64 ARGUMENTS
+  %ps = getelementptr i8, ptr %block, i64 24
+  %scratch = load ptr, ptr %ps
+  %pr = getelementptr i8, ptr %block, i64 40
+  %report = load ptr, ptr %pr
+  call void @"NAME.range"(ptr %args, i64 0, i64 %total, i32 %gx, i32 %gy, i32 %gz, ptr %scratch, ptr %report)
+  FENCE
+  ret void
+team:
+  %ctx = alloca [128 x i8], align 64
+  store ptr %block, ptr %ctx
+  %c1 = getelementptr i8, ptr %ctx, i64 8
+  store i64 %total, ptr %c1
+  %t64 = zext i32 %threads to i64
+  %parts = mul i64 %t64, CHUNKS
+  %share = udiv i64 %total, %parts
+  %small = icmp eq i64 %share, 0
+  %chunk = select i1 %small, i64 1, i64 %share
+  %c2 = getelementptr i8, ptr %ctx, i64 16
+  store i64 %chunk, ptr %c2
+  %c3 = getelementptr i8, ptr %ctx, i64 64
+  store i64 0, ptr %c3
+  %c4 = getelementptr i8, ptr %ctx, i64 72
+  store i64 0, ptr %c4
+  %pg = getelementptr i8, ptr %block, i64 16
+  %gomp = load ptr, ptr %pg
+  call void %gomp(ptr @"NAME.worker", ptr %ctx, i32 %threads, i32 0)
+  ret void
+}
+
+define internal void @"NAME.worker"(ptr %ctx) nounwind {
+entry:
+  %block = load ptr, ptr %ctx
+  %c1 = getelementptr i8, ptr %ctx, i64 8
+  %total = load i64, ptr %c1
+  %c2 = getelementptr i8, ptr %ctx, i64 16
+  %chunk = load i64, ptr %c2
+  %next = getelementptr i8, ptr %ctx, i64 64
+  %number = getelementptr i8, ptr %ctx, i64 72
+  %gx = load i32, ptr %block
+  %py = getelementptr i8, ptr %block, i64 4
+  %gy = load i32, ptr %py
+  %pz = getelementptr i8, ptr %block, i64 8
+  %gz = load i32, ptr %pz
+  %ps = getelementptr i8, ptr %block, i64 24
+  %scratch = load ptr, ptr %ps
+  %pw = getelementptr i8, ptr %block, i64 32
+  %width = load i64, ptr %pw
+  %pr = getelementptr i8, ptr %block, i64 40
+  %report = load ptr, ptr %pr
+  %args = getelementptr i8, ptr %block, i64 ARGUMENTS
+  %me = atomicrmw add ptr %number, i64 1 monotonic
+  %at = mul i64 %me, %width
+  %mine = getelementptr i8, ptr %scratch, i64 %at
+  br label %take
+take:
+  %begin = atomicrmw add ptr %next, i64 %chunk monotonic
+  %more = icmp slt i64 %begin, %total
+  br i1 %more, label %run, label %done
+run:
+  %stop = add i64 %begin, %chunk
+  %over = icmp sgt i64 %stop, %total
+  %end = select i1 %over, i64 %total, i64 %stop
+  call void @"NAME.range"(ptr %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, ptr %mine, ptr %report)
+  br label %take
+done:
+  FENCE
+  ret void
+}
+"""
+_FENCE = "  call void @llvm.x86.sse.sfence()\n"
+
+
+def entry_point(name: str, fence: bool) -> str:
+    """LLVM text of `void @name(ptr block)` and its worker.
+
+    `fence`: x86's stores past the cache must be completed by one before another thread may read what they wrote.
+    """
+    words = {"NAME": name, "ARGUMENTS": str(ARGUMENTS), "CHUNKS": str(_CHUNKS), "  FENCE\n": _FENCE if fence else ""}
+    text = re.sub("NAME|ARGUMENTS|CHUNKS|  FENCE\n", lambda word: words[word.group()], _TEXT)
+    return text + ("\ndeclare void @llvm.x86.sse.sfence()\n" if fence else "")

@@ -1,0 +1,249 @@
+"""Block of ops -> steps. Ops over one shape that need not wait for one another share a loop nest.
+
+A step is a Nest or a single op (control flow, dot, scan, layout, scalar memory access). Lazy ops belong to no step:
+each step evaluates what it needs. The planner decides three things and nothing else:
+
+    which nest an op joins      the latest of its shape that it may move up to, past steps it does not depend on
+    what is kept                values that a later step reads go to a buffer as their nest runs
+    what is made beforehand     costly values of lower rank (row indices with a division) and costly values used in a loop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from trident_cpu.analysis.aliasing import Aliasing, same_address
+from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
+from trident_cpu.ir import Op, Value
+from trident_cpu.ops import kind
+
+KEEP_COST = 6.0  # above this, storing and loading a value costs less than computing it again
+
+
+@dataclass(eq=False)
+class Nest:
+    """One loop nest. Members run in order for each vector; then `keep` is stored, then `updates`."""
+
+    shape: tuple[int, ...]
+    members: list[Op] = field(default_factory=list)
+    updates: list[tuple[Value, Value]] = field(default_factory=list)  # carried value <- its next value
+    keep: list[Value] = field(default_factory=list)
+    before: list[Value] = field(default_factory=list)  # to be in memory before the nest starts
+
+    def operands(self) -> list[Value]:
+        return [v for op in self.members for v in op.operands] + [v for _, v in self.updates] + self.keep
+
+    def registers(self) -> set[Value]:
+        return {r for op in self.members if kind(op.name) == "memory" for r in op.results}
+
+    def reductions(self) -> set[Value]:
+        return {r for op in self.members if op.name == "tt.reduce" for r in op.results}
+
+
+@dataclass(eq=False)
+class Single:
+    op: Op
+    before: list[Value] = field(default_factory=list)
+
+    def operands(self) -> list[Value]:
+        return sorted(free_values([self.op]), key=lambda v: v.name)
+
+
+Step = Nest | Single
+
+
+class Planner:
+    def __init__(self, deps: Dependencies, aliasing: Aliasing) -> None:
+        self.deps, self.aliasing = deps, aliasing
+
+    def plan(
+        self, ops: Sequence[Op], updates: Sequence[tuple[Value, Value]] = (), live_out: Iterable[Value] = ()
+    ) -> list[Step]:
+        """Steps of a block. `live_out`: values of the block that its terminator or other blocks read."""
+        self.steps: list[Step] = []
+        self.leaf_sets: list[dict[Value, bool]] = []
+        self.made_by: dict[Value, int] = {}
+        for op in ops:
+            if is_lazy(op) or kind(op.name) == "end":
+                continue
+            self.place(op)
+        pending = list(updates)
+        out = list(live_out)
+        while pending:
+            pair = pending.pop(0)
+            self.place_update(pair, [v for _, v in pending] + out)
+        self.decide(out)
+        return self.steps
+
+    # ---- placing
+
+    def place(self, op: Op) -> None:
+        shape = nest_shape(op)
+        leaves = self.leaves_of(op.operands)
+        if shape is None:
+            self.append(Single(op), leaves_of_all(self.deps, free_values([op])), op.results)
+            return
+        at = self.find_nest(op, shape, leaves)
+        if at is None:
+            self.append(Nest(shape, [op]), leaves, op.results)
+            return
+        nest = self.steps[at]
+        assert isinstance(nest, Nest)
+        nest.members.append(op)
+        merge(self.leaf_sets[at], leaves)
+        for result in op.results:
+            self.made_by[result] = at
+
+    def append(self, step: Step, leaves: dict[Value, bool], results: Iterable[Value]) -> None:
+        self.steps.append(step)
+        self.leaf_sets.append(dict(leaves))
+        for result in results:
+            self.made_by[result] = len(self.steps) - 1
+
+    def leaves_of(self, values: Iterable[Value]) -> dict[Value, bool]:
+        return leaves_of_all(self.deps, values)
+
+    def find_nest(self, op: Op, shape: tuple[int, ...], leaves: dict[Value, bool]) -> int | None:
+        """The latest nest of this shape that the op may join, walking up past independent steps."""
+        for at in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[at]
+            needed = {leaf for leaf in leaves if self.made_by.get(leaf) == at}
+            if isinstance(step, Nest) and step.shape == shape:
+                registers = step.registers()
+                if all(leaf in registers and leaves[leaf] for leaf in needed) and self.fits(op, step):
+                    return at
+            if needed or not self.may_pass(op, step):
+                return None
+        return None
+
+    def place_update(self, pair: tuple[Value, Value], later: list[Value]) -> None:
+        """Join the update of a carried tile to a nest, if nothing after that nest reads the old value."""
+        target, value = pair
+        leaves = self.leaves_of([value])
+        read_later = target in self.leaves_of(later)
+        for at in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[at]
+            needed = {leaf for leaf in leaves if self.made_by.get(leaf) == at}
+            if isinstance(step, Nest) and step.shape == target.type.shape and not read_later:
+                registers = step.registers()
+                old = self.leaf_sets[at].get(target, True)  # read in this nest at the same element only
+                ok = old and all(leaf in registers and leaves[leaf] for leaf in needed)
+                others = all(leaves.get(other, True) for other, _ in step.updates)
+                mine = all(target not in self.leaves_of([v]) or self.leaves_of([v])[target] for _, v in step.updates)
+                if ok and others and mine:
+                    step.updates.append(pair)
+                    merge(self.leaf_sets[at], leaves)
+                    return
+            if needed or target in self.leaf_sets[at]:
+                break
+        self.append(Nest(target.type.shape, updates=[pair]), leaves, ())
+
+    def may_pass(self, op: Op, step: Step) -> bool:
+        """May the op run before a whole step that does not make its operands?"""
+        others = step.members if isinstance(step, Nest) else list(step.op.walk())
+        return all(self.aliasing.may_reorder(op, other) for other in others)
+
+    def fits(self, op: Op, nest: Nest) -> bool:
+        """May the op run vector by vector among the nest's members, after each of them?"""
+        return all(self.aliasing.may_reorder(op, other) or self.may_alternate(op, other) for other in nest.members)
+
+    def may_alternate(self, op: Op, other: Op) -> bool:
+        """A store after a load or store of the nest, vector by vector. Addresses that rest on loaded tiles have no
+        range to check, so they only fit where they are equal."""
+        if not self.aliasing.same_place(op, other):
+            return False
+        mine, theirs = op.operands[0], other.operands[0]
+        tiles = any(leaf.type.is_tile for leaf in self.leaves_of([mine, theirs]))
+        return not tiles or other.name == "tt.store" or same_address(mine, theirs)
+
+    # ---- what is kept in memory
+
+    def decide(self, live_out: list[Value]) -> None:
+        self.evaluated: dict[Value, int] = {}
+        for at, step in enumerate(self.steps):
+            self.need(at, step.operands())
+        self.need(len(self.steps), live_out)
+
+    def need(self, at: int, values: Iterable[Value]) -> None:
+        step = self.steps[at] if at < len(self.steps) else None
+        seen: set[Value] = set()
+        stack = list(values)
+        while stack:
+            value = stack.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            made = self.made_by.get(value)
+            if made is not None and made != at:
+                self.keep(made, value)
+                continue
+            if value in self.deps.extra:
+                stack += self.deps.extra[value]
+                continue
+            op = value.op
+            if not is_lazy(op):
+                continue
+            assert op is not None
+            if value.type.is_tile and kind(op.name) == "pointwise" and not value.type.is_pointer:
+                if self.deps.cost(value) >= KEEP_COST and self.stored_once(value, at, step):
+                    if step is not None and value in step.before:
+                        stack += op.operands  # made from what earlier steps left in memory
+                    continue
+                if isinstance(step, Nest):
+                    self.evaluated.setdefault(value, at)
+            stack += op.operands
+
+    def keep(self, made: int, value: Value) -> None:
+        nest = self.steps[made]
+        if isinstance(nest, Nest) and value in nest.registers() and value not in nest.keep:
+            nest.keep.append(value)
+
+    def stored_once(self, value: Value, at: int, step: Step | None) -> bool:
+        """A costly value: keep it in the nest that evaluates it first, or make it before a bigger nest or a loop."""
+        first = self.evaluated.get(value)
+        if first is not None and first != at:
+            nest = self.steps[first]
+            if isinstance(nest, Nest) and nest.shape == value.type.shape:
+                if value not in nest.keep:
+                    nest.keep.append(value)
+                return True
+        if step is None:
+            return False
+        if isinstance(step, Nest):
+            smaller = value.type.size * 2 <= _size(step.shape)
+        else:
+            smaller = step.op.name in ("scf.for", "scf.while")
+        if any(self.made_by.get(leaf) == at for leaf in self.deps.leaves(value)):
+            return False  # rests on what the step itself makes
+        if smaller and value not in step.before:
+            step.before.append(value)
+        return smaller
+
+
+def nest_shape(op: Op) -> tuple[int, ...] | None:
+    """The shape an op iterates over in a nest; None where it stands alone."""
+    if op.name == "tt.reduce":
+        return op.operands[0].type.shape
+    if kind(op.name) == "memory" and op.operands[0].type.is_tile:
+        return op.operands[0].type.shape
+    return None
+
+
+def merge(into: dict[Value, bool], more: dict[Value, bool]) -> None:
+    for leaf, identity in more.items():
+        into[leaf] = into.get(leaf, True) and identity
+
+
+def leaves_of_all(deps: Dependencies, values: Iterable[Value]) -> dict[Value, bool]:
+    result: dict[Value, bool] = {}
+    for value in values:
+        merge(result, deps.leaves(value))
+    return result
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total

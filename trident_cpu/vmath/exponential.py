@@ -1,0 +1,134 @@
+"""exp, exp2, expm1, sinh, cosh, tanh, erf: x = n ln2 + r with |r| <= ln2/2, a polynomial in r, and a power of two."""
+
+from __future__ import annotations
+
+from trident_cpu.vmath import coefficients as table
+from trident_cpu.vmath.builder import Builder, Vector
+from trident_cpu.vmath.formats import FORMATS
+
+_LOG2E = 1.4426950408889634
+# Where results have reached 0 (below) and infinity (above), with a little to spare.
+_EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+_EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
+_EXP = {"f32": table.EXP_F32, "f64": table.EXP_F64}
+_EXP2 = {"f32": table.EXP2_F32, "f64": table.EXP2_F64}
+
+
+def _nearest(b: Builder, x: Vector, scale: float) -> tuple[Vector, Vector]:
+    """n = round(x * scale), as a float and as an integer.
+
+    Adding 1.5 * 2^(mantissa bits) leaves n in the low bits; unlike a conversion it is defined for NaN.
+    """
+    form = FORMATS[x.kind]
+    shifted = b.fma(x, scale, form.magic)
+    return shifted - form.magic, shifted.bits() - form.magic_bits
+
+
+def _power(b: Builder, n: Vector, kind: str) -> Vector:
+    """2^n for n in the normal range."""
+    form = FORMATS[kind]
+    return ((n + form.bias) << form.mantissa).floats()
+
+
+def _scaled(b: Builder, y: Vector, n: Vector, k: Vector) -> Vector:
+    """y * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
+    if b.has_scale(y):
+        return b.scale(y, n)
+    half = k >> 1
+    return y * _power(b, half, y.kind) * _power(b, k - half, y.kind)
+
+
+def _reduced(b: Builder, x: Vector, n: Vector) -> Vector:
+    form = FORMATS[x.kind]
+    return b.fma(n, -form.ln2_low, b.fma(n, -form.ln2_high, x))
+
+
+def _exp_polynomial(b: Builder, r: Vector) -> Vector:
+    """e^r for |r| <= ln2/2."""
+    tail = b.fma(b.polynomial(_EXP[r.kind], r), r, 0.5)
+    return b.fma(tail * r, r, r) + 1.0
+
+
+def exp(b: Builder, x: Vector) -> Vector:
+    low, high = _EXP_RANGE[x.kind]
+    x = b.at_least(b.at_most(x, high), low)
+    n, k = _nearest(b, x, _LOG2E)
+    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n, k)
+
+
+def exp2(b: Builder, x: Vector) -> Vector:
+    low, high = _EXP2_RANGE[x.kind]
+    x = b.at_least(b.at_most(x, high), low)
+    n, k = _nearest(b, x, 1.0)
+    r = x - n
+    slope = b.fma(b.polynomial(_EXP2[x.kind], r), r, 0.6931471805599453)
+    return _scaled(b, b.fma(slope, r, 1.0), n, k)
+
+
+def _small_exp(b: Builder, x: Vector, shift: int = 0) -> Vector:
+    """e^x * 2^-shift where that is a normal number (the caller has seen to it): one multiplication scales."""
+    n, k = _nearest(b, x, _LOG2E)
+    return _exp_polynomial(b, _reduced(b, x, n)) * _power(b, k - shift, x.kind)
+
+
+def expm1(b: Builder, x: Vector) -> Vector:
+    """2^n (e^r - 1) + (2^n - 1), the sum carried in two parts; at half scale, so that n = 1024 does not overflow."""
+    form, bounded = FORMATS[x.kind], b.at_most(x, _EXP_RANGE[x.kind][1])
+    bounded = b.at_least(bounded, -60.0)
+    n, k = _nearest(b, bounded, _LOG2E)
+    first = b.fma(n, -form.ln2_high, bounded)
+    r = b.fma(n, -form.ln2_low, first)
+    lost = b.fma(n, -form.ln2_low, first - r)  # what rounding took from r
+    tail = b.fma(b.polynomial(_EXP[x.kind], r), r, 0.5)
+    low = b.fma(tail * r, r, lost)
+    scale = _power(b, k - 1, x.kind)
+    whole, part = scale - 0.5, scale * r
+    total = whole + part
+    back = total - whole
+    error = (whole - (total - back)) + (part - back)
+    result = (total + b.fma(scale, low, error)) * 2.0
+    return b.select(abs(x) < 2.0 ** -(form.mantissa + 7), x, result)  # keeps -0 and subnormals
+
+
+def tanh(b: Builder, x: Vector) -> Vector:
+    """e / (e + 2) with e = expm1(2|x|), the quotient corrected once for the rounding of the sum and of itself."""
+    size = b.at_most(abs(x), 22.0)
+    e = expm1(b, size + size)
+    total = e + 2.0
+    inverse = 1.0 / total
+    quotient = e * inverse
+    lost = e - (total - 2.0)  # of the sum; what it loses once e outweighs 2 no longer shows
+    rest = b.fma(-quotient, total, e) - quotient * lost
+    return b.copysign(b.fma(rest, inverse, quotient), x)
+
+
+def cosh(b: Builder, x: Vector) -> Vector:
+    half = _half_exp(b, abs(x))
+    return half + 0.25 / half
+
+
+def sinh(b: Builder, x: Vector) -> Vector:
+    size = abs(x)
+    half = _half_exp(b, size)
+    square = x * x
+    small = b.fma(size * square, b.polynomial(table.SINH_F64, square), size)
+    return b.copysign(b.select(size < 1.0, small, half - 0.25 / half), x)
+
+
+def _half_exp(b: Builder, x: Vector) -> Vector:
+    """e^x / 2 for x >= 0, to infinity."""
+    x = b.at_most(x, _EXP_RANGE[x.kind][1] + 1.0)
+    n, k = _nearest(b, x, _LOG2E)
+    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n - 1.0, k - 1)
+
+
+_ERF = {"f32": (table.ERF_SMALL_F32, table.ERF_LARGE_F32, 4.0), "f64": (table.ERF_SMALL_F64, table.ERF_LARGE_F64, 6.0)}
+
+
+def erf(b: Builder, x: Vector) -> Vector:
+    """x + x P(x^2) below 1, else 1 - exp(Q(|x|)) with Q fitted to log(erfc)."""
+    small_table, large_table, limit = _ERF[x.kind]
+    size = abs(x)
+    small = b.fma(b.polynomial(small_table, x * x), x, x)
+    large = 1.0 - _small_exp(b, b.polynomial(large_table, b.at_most(size, limit)))
+    return b.select(size < 1.0, small, b.copysign(large, x))
