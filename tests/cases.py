@@ -34,6 +34,7 @@ class Case:
     errors: Errors = ()  # bad calls: f -> f(bad input)
     module: Callable[[type], torch.nn.Module] | None = None  # cls -> an instance with one input
     cls: str = ""  # its name in torch.nn and trident.nn
+    takes: int = 1  # how many of the floating inputs it takes; the others are its parameters
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
     bench: Sequence[Shape] = ()
     name: str = field(default="", compare=False)
@@ -220,6 +221,68 @@ def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) 
 PLANES = ((2, 3, 4, 5), (1, 1, 1, 1), (5, 7, 33, 1))
 
 
+def _loss(
+    name: str,
+    cls: str,
+    *,
+    inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [randn(*shape), randn(*shape)],
+    extra: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {},  # made from the input, not differentiated
+    module: bool = True,
+    specials: Sequence[float] | None = None,
+    **options: object,
+) -> Case:
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda x, *t: f(x, *t, **extra(x.detach()), **options)
+
+    reduced = options.get("reduction") != "none"
+    bad: Errors = (
+        lambda f: f(torch.rand(2), torch.rand(2), reduction="no"),
+        lambda f: f(torch.rand(2), torch.rand(3)),
+    )
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=FLAT,
+        inputs=inputs,
+        reduced=(lambda shape: math.prod(shape)) if reduced else (lambda shape: 1),
+        specials=specials,
+        errors=bad,
+        cls=cls,
+        module=(lambda cls: cls(**options)) if module else None,
+        takes=2,
+        bench=FLAT_BENCH,
+    )
+
+
+def _ramp(x: torch.Tensor) -> torch.Tensor:
+    """[x.shape[-1]], in [0, 2)."""
+    return torch.arange(x.shape[-1], device=x.device).remainder(5).to(x.dtype) * 0.5
+
+
+def _weight(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"weight": _ramp(x)}
+
+
+def _signs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"target": torch.where(torch.arange(x.numel(), device=x.device) % 3 == 0, 1, -1).to(x.dtype).view(x.shape)}
+
+
+def _shares(shape: Shape) -> list[torch.Tensor]:
+    return [0.05 + 0.9 * torch.rand(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)]
+
+
+def _logits(shape: Shape) -> list[torch.Tensor]:
+    return [3 * randn(*shape), torch.rand(shape, dtype=torch.float64)]
+
+
+def _divergence(shape: Shape) -> list[torch.Tensor]:
+    return [randn(*shape), 0.05 + torch.rand(shape, dtype=torch.float64)]
+
+
+def _rates(shape: Shape) -> list[torch.Tensor]:
+    return [0.1 + torch.rand(shape, dtype=torch.float64), 3 * torch.rand(shape, dtype=torch.float64)]
+
+
 def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
     name = f"adaptive_avg_pool{pooled}d"
     return Case(
@@ -294,6 +357,23 @@ FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
 CASES: dict[str, Case] = {
+    "binary_cross_entropy": _loss("binary_cross_entropy", "BCELoss", inputs=_shares),
+    "binary_cross_entropy.none": _loss("binary_cross_entropy", "BCELoss", inputs=_shares, reduction="none"),
+    "binary_cross_entropy.weight": _loss(
+        "binary_cross_entropy", "BCELoss", inputs=_shares, extra=_weight, module=False, reduction="sum"
+    ),
+    "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits),
+    "binary_cross_entropy_with_logits.none": _loss(
+        "binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits, reduction="none", specials=()
+    ),
+    "binary_cross_entropy_with_logits.weights": _loss(
+        "binary_cross_entropy_with_logits",
+        "BCEWithLogitsLoss",
+        inputs=_logits,
+        extra=lambda x: {**_weight(x), "pos_weight": _ramp(x) + 0.5},
+        module=False,
+        reduction="none",
+    ),
     "linear": _linear(),
     "linear.no_bias": _linear(bias=False),
     "linear.wide": _linear(N=257),
@@ -325,6 +405,8 @@ CASES: dict[str, Case] = {
     "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
     "glu.channels": _glu(1, ((2, 4, 3, 5), (1, 2), (7, 10, 33), (3, 2, 20000))),
     "glu.first": _glu(0, ((2, 3, 4, 5), (2, 1), (66, 7), (4, 5, 33))),
+    "huber_loss": _loss("huber_loss", "HuberLoss", delta=0.7),
+    "huber_loss.none": _loss("huber_loss", "HuberLoss", delta=0.7, reduction="none", specials=()),
     "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
     "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
     "hardsigmoid": _activation(
@@ -342,6 +424,9 @@ CASES: dict[str, Case] = {
     "leaky_relu": _activation("leaky_relu", "LeakyReLU"),
     "leaky_relu.slope": _activation("leaky_relu", "LeakyReLU", -0.3),
     "logsigmoid": _activation("logsigmoid", "LogSigmoid"),
+    "mse_loss": _loss("mse_loss", "MSELoss"),
+    "mse_loss.none": _loss("mse_loss", "MSELoss", reduction="none", specials=()),
+    "mse_loss.sum": _loss("mse_loss", "MSELoss", reduction="sum"),
     "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
     "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
     "rrelu": Case(
@@ -378,6 +463,44 @@ CASES: dict[str, Case] = {
     "prelu": _prelu(False, FLAT),
     "prelu.channels": _prelu(
         True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
+    ),
+    "kl_div": _loss("kl_div", "KLDivLoss", inputs=_divergence),
+    "kl_div.none": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="none", specials=()),
+    "kl_div.batchmean": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="batchmean"),
+    "kl_div.log": _loss("kl_div", "KLDivLoss", reduction="none", log_target=True, specials=()),
+    "l1_loss": _loss("l1_loss", "L1Loss"),
+    "l1_loss.none": _loss("l1_loss", "L1Loss", reduction="none", specials=()),
+    "poisson_nll_loss": _loss("poisson_nll_loss", "PoissonNLLLoss"),
+    "poisson_nll_loss.none": _loss("poisson_nll_loss", "PoissonNLLLoss", reduction="none", specials=()),
+    "poisson_nll_loss.rate": _loss(
+        "poisson_nll_loss", "PoissonNLLLoss", inputs=_rates, log_input=False, eps=1e-3, reduction="sum"
+    ),
+    "poisson_nll_loss.full": _loss(
+        "poisson_nll_loss",
+        "PoissonNLLLoss",
+        inputs=lambda shape: [randn(*shape)],
+        extra=lambda x: {"target": _ramp(x).mul(2).expand(x.shape)},
+        module=False,
+        full=True,
+        reduction="none",
+    ),
+    "smooth_l1_loss": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6),
+    "smooth_l1_loss.none": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6, reduction="none", specials=()),
+    "smooth_l1_loss.l1": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.0),
+    "soft_margin_loss": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+        module=False,
+    ),
+    "soft_margin_loss.none": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+        module=False,
+        reduction="none",
     ),
     "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
     "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),

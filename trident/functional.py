@@ -35,6 +35,15 @@ from trident.ops._glu import glu as glu
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._nll_loss import nll_loss as nll_loss
+from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
+from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+from trident.ops._pointwise_loss import huber_loss as huber_loss
+from trident.ops._pointwise_loss import kl_div as kl_div
+from trident.ops._pointwise_loss import l1_loss as l1_loss
+from trident.ops._pointwise_loss import mse_loss as mse_loss
+from trident.ops._pointwise_loss import poisson_nll_loss as poisson_nll_loss
+from trident.ops._pointwise_loss import smooth_l1_loss as smooth_l1_loss
+from trident.ops._pointwise_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._prelu import prelu as prelu
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu

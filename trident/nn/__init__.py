@@ -43,8 +43,17 @@ from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.linear import LazyLinear as LazyLinear
 from trident.nn.linear import Linear as Linear
+from trident.nn.loss import BCELoss as BCELoss
+from trident.nn.loss import BCEWithLogitsLoss as BCEWithLogitsLoss
 from trident.nn.loss import CrossEntropyLoss as CrossEntropyLoss
+from trident.nn.loss import HuberLoss as HuberLoss
+from trident.nn.loss import KLDivLoss as KLDivLoss
+from trident.nn.loss import L1Loss as L1Loss
+from trident.nn.loss import MSELoss as MSELoss
 from trident.nn.loss import NLLLoss as NLLLoss
+from trident.nn.loss import PoissonNLLLoss as PoissonNLLLoss
+from trident.nn.loss import SmoothL1Loss as SmoothL1Loss
+from trident.nn.loss import SoftMarginLoss as SoftMarginLoss
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d

@@ -109,6 +109,16 @@ def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
 
 
 @heuristic
+def flat_groups(n: int, device: torch.device) -> Plan:
+    """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
+    if device.type == "cuda":
+        plan = flat(n, device)
+        return Plan((min(8 * multiprocessors(device), plan.grid[0]),), plan.meta)
+    # 4096 sums in float32 stay in the L1 cache; a fixed count, so that sums do not depend on the thread count
+    return Plan((min(16, cdiv(n, 4096)),), {"BLOCK": 4096})
+
+
+@heuristic
 def column_groups(M: int, N: int, device: torch.device) -> Plan:
     """Programs over blocks of columns (axis 0) and groups of rows (axis 1): sums over M where N is large."""
     if device.type == "cuda":
