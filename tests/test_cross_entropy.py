@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import triton
 
 import trident.functional as T
 from tests.test_laws import DEVICE, close, double, run
@@ -163,7 +164,18 @@ def test_vocabulary_of_262144():
     )
 
 
-def test_a_gpu_checks_in_the_kernel():
-    assert launch.asserting("cpu") == {}
-    if launch.executor("cuda") == "gpu":
-        assert launch.asserting("cuda")["debug"]
+@pytest.mark.skipif(launch.INTERPRETED, reason="the interpreter compiles nothing")
+def test_a_gpu_checks_in_the_kernel(monkeypatch):
+    """The options of the launch compile the assert in; nothing is copied to the host."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from trident.ops._nll_loss import _forward_kernel
+
+    monkeypatch.setitem(launch.EXECUTORS, "cuda", "gpu")
+    pointers = {"loss": "*fp32", "total": "*fp32", "x": "*fp32", "target": "*i64", "w": "*fp32"}
+    signature = pointers | dict.fromkeys(("M", "V", "inner", "ignored"), "i32")
+    signature |= dict.fromkeys(("PER_LINE", "BLOCK"), "constexpr")
+    source = ASTSource(_forward_kernel, signature, constexprs={"PER_LINE": False, "BLOCK": 128})
+    options = launch.asserting("cuda")
+    assert "assertfail" in triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]

@@ -47,6 +47,13 @@ def _spread(target, w, at, n, inside, smoothing, V, INDEX: tl.constexpr, SMOOTH:
 
 
 @triton.jit
+def _read(counts, exist, AXIS: tl.constexpr):
+    """The lines to read: an ignored one is spared where it has programs or warps of its own, else it would only split
+    16-byte loads of neighbouring lines."""
+    return counts if AXIS == 1 else exist
+
+
+@triton.jit
 def _forward_kernel(
     loss, total, stats, x, target, w, M, V, inner, ignored, smoothing_high, smoothing_low,
     INDEX: tl.constexpr, SMOOTH: tl.constexpr, PER_LINE: tl.constexpr,
@@ -65,7 +72,7 @@ def _forward_kernel(
     for chunk in range(0, tl.cdiv(V, BLOCK_N)):
         n = along(chunk, AXIS, BLOCK_N)
         at, inside = start + n * inner, counts & (n < V)
-        b_x = tl.where(inside, load(x + at, inside), -float("inf"))
+        b_x = tl.where(inside, load(x + at, _read(counts, exist, AXIS) & (n < V)), -float("inf"))
         before = finite(top)
         top, sum_exp = online_softmax(top, sum_exp, b_x, AXIS)
         if SMOOTH or not INDEX:
@@ -117,7 +124,7 @@ def _backward_kernel(
     else:
         counts = exist
         a = _spread(target, w, at, n, inside, smoothing, V, INDEX, SMOOTH)
-    log_p = load(x + at, inside & counts) - b_top - log_sum
+    log_p = load(x + at, _read(counts, exist, AXIS) & (n < V)) - b_top - log_sum
     if dx is not None:
         tl.store(dx + at, tl.where(counts, g * (sum_a * tl.exp(log_p) - a), 0.0), inside)
     if dq is not None:
@@ -190,7 +197,7 @@ def _backward(
     dx = torch.empty_like(x, memory_format=torch.contiguous_format) if wants_dx else None
     dq = torch.empty_like(target, memory_format=torch.contiguous_format) if wants_dq else None
     outer, V, inner = as_lines(x, min(1, x.dim() - 1))
-    plan = tuning.line_tiles(outer, V, inner, x.device)
+    plan = tuning.line_tiles(outer, V, inner, x.device, tuning.registers(x.dtype, 4))
     launch(
         _backward_kernel, plan.grid, stats, dx, dq, dloss, total if reduction == "mean" else None, x, target, w,
         outer * inner, V, inner, ignored, *_in_two(smoothing), INDEX=not target.is_floating_point(),

@@ -81,7 +81,7 @@ def _backward(
     target, dloss = target.contiguous(), dloss.contiguous()
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     outer, V, inner = as_lines(x, min(1, x.dim() - 1))
-    plan = tuning.line_tiles(outer, V, inner, x.device)
+    plan = tuning.line_tiles(outer, V, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, dx, dloss, total if reduction == "mean" else None, target, w, outer * inner, V,
         inner, ignored, PER_LINE=reduction == "none", **plan.meta,

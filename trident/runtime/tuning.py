@@ -142,24 +142,25 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     many = power_of_2(outer * inner if span else inner)
     if device.type == "cuda":
         # spanning tiles are read element by element: smaller ones, for more programs
-        tile, least = (1024 if span else 4096), 64
+        tile, least = (1024 if span else 4096 if live <= 2 else 2048), 64
     else:
         tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
     block_n = min(power_of_2(N), max(1, tile // min(least, many)))
     block_m = min(max(1, tile // block_n), many, 1024)
     meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
     if device.type == "cuda":
-        meta["num_warps"] = min(8, max(1, block_m * block_n // 512))
+        meta["num_warps"] = min(8, max(1, block_m * block_n * power_of_2(live) // 512))
     tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
     return Plan((tiles,), meta, loops=block_n < N)
 
 
 @heuristic
-def line_tiles(outer: int, N: int, inner: int, device: torch.device) -> Plan:
+def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
-    # GPU: 4096 elements are 32 a thread, with 8 warps and more registers than a sum would leave
-    longest = 4096 if device.type == "cuda" else 16384
-    plan = lines(outer, min(N, longest), inner, device, 1)
+    longest = 4096 if device.type == "cuda" else 16384  # as in `lines` where inner > 1
+    while longest * live > LONGEST_ROW:
+        longest //= 2
+    plan = lines(outer, min(N, longest), inner, device, live)
     return Plan((plan.grid[0], cdiv(N, plan.meta["BLOCK_N"])), plan.meta)
 
 
