@@ -194,7 +194,7 @@ class Planner:
             if value.type.is_tile and kind(op.name) == "pointwise" and not value.type.is_pointer:
                 if self.deps.cost(value) >= KEEP_COST and self.stored_once(value, at, step):
                     if step is not None and value in step.before:
-                        stack += op.operands  # they too are read from memory, just before the step
+                        stack += op.operands  # made from what earlier steps left in memory
                     continue
                 if isinstance(step, Nest):
                     self.evaluated.setdefault(value, at)
@@ -220,6 +220,8 @@ class Planner:
             smaller = value.type.size * 2 <= _size(step.shape)
         else:
             smaller = step.op.name in ("scf.for", "scf.while")
+        if any(self.made_by.get(leaf) == at for leaf in self.deps.leaves(value)):
+            return False  # rests on what the step itself makes
         if smaller and value not in step.before:
             step.before.append(value)
         return smaller

@@ -63,6 +63,7 @@ class NestEmitter:
                 continue
             lanes = min(self.most_lanes, extent)
             per_vector = 4.0 + sum(self.access_cost(op.operands[0], dim, lanes) for op in self.nest.members)
+            per_vector += self.buffers_cost(dim, lanes)
             if dim != len(self.shape) - 1 and (self.nest.keep or self.nest.updates):
                 per_vector += 1.5 * lanes * (len(self.nest.keep) + len(self.nest.updates))
             total = per_vector * prod(self.shape) / lanes
@@ -78,6 +79,15 @@ class NestEmitter:
             return 1.0
         stride = self.fe.strides.of(address, dim)
         return 1.0 if stride in (0, 1) else 1.5 * lanes
+
+    def buffers_cost(self, dim: int, lanes: int) -> float:
+        """What reading tiles that earlier nests left in memory costs: their rows are contiguous."""
+        if dense_strides(self.shape)[dim] == 1:
+            return 0.0
+        made = self.nest.registers()
+        leaves = {leaf for value in self.nest.operands() for leaf in self.fe.deps.leaves(value)} - made
+        read = [leaf for leaf in leaves if leaf in self.fe.views and leaf.type.shape == self.shape]
+        return 1.5 * lanes * len(read)
 
     # ---- emission
 

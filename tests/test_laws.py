@@ -1,0 +1,406 @@
+"""The laws: what holds for every operator. One entry of tests/cases.py is checked against all of them."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+import trident.nn
+from tests.cases import CASES, Case
+from trident.runtime import route
+
+NOISE = 1000 * torch.finfo(torch.float64).eps  # of the float64 reference itself, where the exact result is 0
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MODULES = {name: case for name, case in CASES.items() if case.module}
+VALUES = {name: case for name, case in CASES.items() if not case.random}
+
+each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_value = pytest.mark.parametrize("case", VALUES.values(), ids=VALUES)
+each_module = pytest.mark.parametrize("case", MODULES.values(), ids=MODULES)
+
+
+def make(case: Case, shape, dtype, seed=0) -> list[torch.Tensor]:
+    torch.manual_seed(seed)
+    made = [t.to(DEVICE) for t in case.inputs(shape)]
+    return [t.to(dtype).requires_grad_() if t.is_floating_point() else t for t in made]
+
+
+def leaves(inputs) -> list[torch.Tensor]:
+    return [t for t in inputs if t.requires_grad]
+
+
+def gradient_of(y: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(y.shape, dtype=torch.float64).to(y.device, y.dtype)
+
+
+def run(fn, inputs, dy=None) -> list[torch.Tensor]:
+    """The result and the gradient of every floating input; random operators draw the same numbers each time."""
+    torch.manual_seed(2)
+    y = fn(*inputs)
+    dy = gradient_of(y) if dy is None else dy.to(y.dtype)
+    return [y, *torch.autograd.grad(y, leaves(inputs), dy)]
+
+
+def double(inputs) -> list[torch.Tensor]:
+    return [t.detach().double().requires_grad_() if t.is_floating_point() else t for t in inputs]
+
+
+def close(actual, exact, dtype, terms=1) -> None:
+    """Each element within the rounding of its dtype and of a float32 sum of `terms` terms, relative to the data."""
+    inner = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    for i, (a, e) in enumerate(zip(actual, exact, strict=True)):
+        assert a.shape == e.shape, f"result {i}: shape {a.shape}, expected {e.shape}"
+        if not e.numel():
+            continue
+        a, e = a.double(), e.double()
+        scale = e[e.isfinite()].abs().amax().item() if e.isfinite().any() else 0.0
+        info = torch.finfo(dtype)
+        bound = info.eps * (2 * e.abs() + scale + info.tiny) + 8 * inner * math.sqrt(terms) * scale + NOISE
+        overflowed = (a == e.to(dtype)) & a.isinf()
+        wrong = ~((a - e).abs() <= bound) & (a != e) & ~(a.isnan() & e.isnan()) & ~overflowed
+        if wrong.any():
+            worst = torch.where(wrong, ((a - e).abs() / bound).nan_to_num(math.inf), 0).argmax()
+            got, want = a.flatten()[worst].item(), e.flatten()[worst].item()
+            raise AssertionError(f"result {i}: {wrong.sum()} of {e.numel()} wrong; at {worst}: {got}, expected {want}")
+
+
+def same(actual, expected) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16, torch.float64), ids=str)
+@pytest.mark.parametrize(
+    "case, shape", [pytest.param(c, s, id=f"{n}-{s}") for n, c in VALUES.items() for s in c.shapes]
+)
+def test_equals_float64(case, shape, dtype):
+    if dtype not in case.dtypes:
+        with torch.no_grad(), pytest.raises(RuntimeError):  # torch has no such operator either
+            case.reference(*make(case, shape, dtype))
+        return
+    inputs = make(case, shape, dtype)
+    actual = run(case.ours, inputs)
+    assert [t.dtype for t in actual] == [dtype] * len(actual)
+    exact = double(inputs)
+    close(actual, run(case.exact or case.reference, exact, gradient_of(actual[0]).double()), dtype, case.reduced(shape))
+
+
+def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Tensors equal to x that lie in memory in other ways."""
+    found = {"strided": torch.stack([x, x], -1)[..., 0]}
+    if x.dim() >= 2:
+        found["transposed"] = x.mT.contiguous().mT
+        found["permuted"] = x.movedim(0, -1).contiguous().movedim(-1, 0)
+    found["sliced"] = torch.cat([x, x], -1)[..., : x.shape[-1]]
+    if x.dim() == 4:
+        found["channels_last"] = x.contiguous(memory_format=torch.channels_last)
+    if x.dim() == 5:
+        found["channels_last_3d"] = x.contiguous(memory_format=torch.channels_last_3d)
+    return found
+
+
+def strides(t: torch.Tensor) -> list[int]:
+    return [stride for stride, n in zip(t.stride(), t.shape, strict=True) if n > 1]
+
+
+@each
+def test_layouts_as_torch(case):
+    """Any strides give the same numbers, and the result lies in memory as torch's does."""
+    for shape in case.shapes[:1] if case.random else case.shapes[:4]:
+        inputs = make(case, shape, torch.float32)
+        first, rest = inputs[0].detach(), inputs[1:]
+        plain = run(case.ours, inputs)
+        for name, x in layouts(first).items():
+            x = x.detach().requires_grad_()
+            actual, reference = run(case.ours, [x, *rest]), case.reference(x, *rest)
+            assert strides(actual[0]) == strides(reference), f"{name} {shape}"
+            if not case.random:
+                close(actual, plain, torch.float32, case.reduced(shape))
+
+
+@each_value
+def test_expanded_input(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    x = inputs[0].detach()[:1].requires_grad_()
+    wide = x.expand(inputs[0].shape)
+    close(
+        run(case.ours, [wide, *inputs[1:]])[:1], run(case.reference, [wide, *inputs[1:]])[:1], torch.float32, x.numel()
+    )
+    y, z = case.ours(wide, *inputs[1:]), case.reference(wide, *inputs[1:])
+    close(
+        torch.autograd.grad(y, x, gradient_of(y)),
+        torch.autograd.grad(z, x, gradient_of(z)),
+        torch.float32,
+        case.reduced(case.shapes[0]) * 4,
+    )
+
+
+@each
+def test_no_elements(case):
+    for axis in range(len(case.shapes[0])):
+        shape = tuple(0 if i == axis else n for i, n in enumerate(case.shapes[0]))
+        try:
+            inputs = make(case, shape, torch.float32)
+            expected = run(case.reference, inputs)
+        except (RuntimeError, ValueError, IndexError) as error:  # torch refuses it: so do we, in the same way
+            with pytest.raises(type(error)):
+                run(case.ours, make(case, shape, torch.float32))
+            continue
+        same(run(case.ours, inputs), expected)
+
+
+@each_value
+def test_expanded_gradient(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    y = case.ours(*inputs)
+    one = torch.ones((), device=DEVICE)
+    expanded = torch.autograd.grad(y, leaves(inputs), one.expand(y.shape), retain_graph=True)
+    same(expanded, torch.autograd.grad(y, leaves(inputs), torch.ones_like(y)))
+
+
+@each
+def test_nothing_is_mutated(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    torch.manual_seed(2)
+    y = case.ours(*inputs)
+    dy = gradient_of(y)
+    watched = [*inputs, y, dy]
+    before, versions = [t.detach().clone() for t in watched], [t._version for t in watched]
+    torch.autograd.grad(y, leaves(inputs), dy)
+    same([t.detach() for t in watched], before)
+    assert [t._version for t in watched] == versions
+
+
+@each
+def test_results_do_not_alias(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    results = run(case.ours, inputs)
+    storages = [t.untyped_storage().data_ptr() for t in [*inputs, *results]]
+    assert len(set(storages)) == len(storages)
+
+
+@each
+def test_backward_twice(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    y = case.ours(*inputs)
+    first = torch.autograd.grad(y, leaves(inputs), gradient_of(y), retain_graph=True)
+    same(torch.autograd.grad(y, leaves(inputs), gradient_of(y)), first)
+
+
+@each
+def test_bitwise_repeatable(case):
+    inputs = make(case, case.shapes[-1], torch.float32)
+    same(run(case.ours, inputs), run(case.ours, inputs))
+
+
+def second_order(fn, inputs) -> list[torch.Tensor]:
+    torch.manual_seed(2)
+    y = fn(*inputs)
+    first = torch.autograd.grad(y, leaves(inputs), gradient_of(y).requires_grad_(), create_graph=True)
+    length = sum((g * g).sum() for g in first)
+    if not length.requires_grad:  # a piecewise linear operator
+        return [torch.zeros_like(t) for t in leaves(inputs)]
+    return list(torch.autograd.grad(length, leaves(inputs), allow_unused=True, materialize_grads=True))
+
+
+@each_value
+def test_double_backward(case):
+    inputs = make(case, case.shapes[0], torch.float64)
+    try:
+        expected = second_order(case.reference, inputs)
+    except RuntimeError as error:  # torch has no derivative of its backward: neither have we
+        with pytest.raises(type(error)):
+            second_order(case.ours, inputs)
+        return
+    close(second_order(case.ours, inputs), expected, torch.float64, 1000)
+
+
+@each_value
+def test_torch_func(case):
+    """vmap, grad and jvp look through torch's operators: a call inside them goes there."""
+    inputs = make(case, case.shapes[0], torch.float64)
+    x, rest = inputs[0].detach(), [t.detach() for t in inputs[1:]]
+    for transform in (
+        lambda f: torch.func.vmap(lambda x: f(x, *rest))(torch.stack([x, 2 * x])),
+        lambda f: torch.func.grad(lambda x: f(x, *rest).sum())(x),
+        lambda f: torch.func.jvp(lambda x: f(x, *rest), (x,), (torch.ones_like(x),))[1],
+    ):
+        try:
+            expected = transform(case.reference)
+        except RuntimeError as error:  # torch has no such rule: neither have we
+            with pytest.raises(type(error)):
+                transform(case.ours)
+            continue
+        same(transform(case.ours), expected)
+
+
+@each_value
+def test_forward_mode(case):
+    inputs = make(case, case.shapes[0], torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(inputs[0].detach(), torch.ones_like(inputs[0]))
+        tangents = [
+            torch.autograd.forward_ad.unpack_dual(f(dual, *inputs[1:])).tangent for f in (case.ours, case.reference)
+        ]
+    same(*tangents)
+
+
+@each
+@pytest.mark.parametrize("dynamic", (False, True), ids=("static", "dynamic"))
+def test_compiles_whole(case, dynamic):
+    torch._dynamo.reset()
+    compiled = torch.compile(case.ours, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for shape in case.shapes[:1] if not dynamic else case.shapes[:3]:
+        inputs = make(case, shape, torch.float32)
+        actual, expected = run(compiled, inputs), run(case.ours, inputs)
+        if not case.random:
+            same(actual, expected)
+
+
+@each
+def test_autocast_as_torch(case):
+    for dtype in case.autocast:
+        inputs = make(case, case.shapes[0], dtype)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            ours, theirs = case.ours(*inputs), case.reference(*inputs)
+        assert ours.dtype == theirs.dtype
+        ours_grad = torch.autograd.grad(ours.sum(), leaves(inputs))
+        assert [g.dtype for g in ours_grad] == [t.dtype for t in leaves(inputs)]
+        if not case.random:
+            close([ours], [theirs], torch.bfloat16, case.reduced(case.shapes[0]))
+
+
+@each
+def test_checkpoint(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+
+    def checkpointed(*inputs):
+        return checkpoint(case.ours, *inputs, use_reentrant=False)
+
+    same(run(checkpointed, inputs), run(case.ours, inputs))
+
+
+class Recorder(TorchDispatchMode):
+    """Notes every call of a registered operator of Trident."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "trident":
+            self.calls.append((func, args))
+        return func(*args, **(kwargs or {}))
+
+
+@each
+def test_opcheck(case):
+    """Schema, fake implementation and tracing of every operator that the case calls, with the arguments it gives."""
+    inputs = make(case, case.shapes[0], torch.float32)
+    with Recorder() as recorder:
+        run(case.ours, inputs)
+    assert recorder.calls, "no operator of Trident was called"
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_dynamic")
+    for func, args in recorder.calls:
+        args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
+        torch.library.opcheck(func, args, test_utils=tests)
+
+
+@each
+def test_fake_and_meta(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    expected = case.ours(*inputs)
+
+    def described(t):
+        return t.shape, t.dtype, t.stride()
+
+    meta = case.ours(*(t.detach().to("meta") for t in inputs))
+    assert meta.device.type == "meta" and described(meta) == described(expected)
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = case.ours(*(mode.from_tensor(t.detach()) for t in inputs))
+    assert described(fake) == described(expected)
+
+
+@pytest.mark.parametrize(
+    "case, bad", [pytest.param(c, bad, id=f"{n}-{i}") for n, c in CASES.items() for i, bad in enumerate(c.errors)]
+)
+def test_errors_as_torch(case, bad):
+    """A bad call raises the same class as torch's function of the same name."""
+    name = case.name
+    with pytest.raises(Exception) as theirs:
+        bad(getattr(torch.nn.functional, name))
+    with pytest.raises(Exception) as ours:
+        bad(getattr(trident.functional, name))
+    assert type(ours.value) is type(theirs.value)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id=n) for n, c in CASES.items() if c.specials is not None])
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+def test_specials_as_torch(case, dtype):
+    """Kinks, zeros of both signs, NaN, infinities, tiny and huge numbers: value and sub-gradient are torch's."""
+    points = [*case.specials, 0.0, -0.0, math.nan, math.inf, -math.inf, 1e-30, -1e-30, 3e4, -3e4]
+    x = torch.tensor(points, dtype=dtype, device=DEVICE, requires_grad=True)
+    rest = make(case, (len(points),), dtype)[1:]
+    ones = torch.ones(len(points), dtype=dtype, device=DEVICE)
+    actual = run(case.ours, [x, *rest], ones)
+    # torch's scalar loops, not its vector ones, which give other gradients at NaN: they skip strided tensors
+    strided = torch.stack([x, x], -1).detach().double()[..., 0].requires_grad_()
+    expected = run(case.reference, [strided, *double(rest)], ones.double())
+    for a, e in zip(actual[:2], expected[:2], strict=True):
+        torch.testing.assert_close(a.double(), e, rtol=4 * torch.finfo(dtype).eps, atol=1e-6, equal_nan=True)
+
+
+@each_module
+def test_module_is_its_twin(case):
+    """state_dict, repr, deepcopy and pickle as torch's class, and the forward runs Trident's kernel."""
+    ours_cls, torch_cls = getattr(trident.nn, case.cls), getattr(torch.nn, case.cls)
+    assert issubclass(ours_cls, torch_cls) and ours_cls is not torch_cls
+    torch.manual_seed(0)
+    theirs = case.module(torch_cls).to(DEVICE)
+    torch.manual_seed(0)
+    ours = case.module(ours_cls).to(DEVICE)
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    same(list(ours.state_dict().values()), list(theirs.state_dict().values()))
+    ours.load_state_dict(theirs.state_dict())
+    buffer = io.BytesIO(pickle.dumps(ours))
+    inputs = [t.detach() for t in make(case, case.shapes[0], torch.float32)]
+    inputs = [*inputs[: case.takes], *(t for t in inputs[case.takes :] if not t.is_floating_point())]
+    torch.manual_seed(3)
+    y = ours(*inputs)
+    for twin in (copy.deepcopy(ours), pickle.load(buffer)):
+        torch.manual_seed(3)
+        same(twin(*inputs), y)
+    if not case.random:
+        close([y], [theirs(*inputs)], torch.float32, case.reduced(case.shapes[0]))
+    with Recorder() as recorder:
+        ours(*inputs)
+    assert recorder.calls, "the module did not reach a kernel"
+
+
+@each
+def test_inside_function_mode(case):
+    """A TorchFunctionMode (as used by tools that log or redirect calls) changes nothing."""
+
+    class Plain(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    inputs = make(case, case.shapes[0], torch.float32)
+    with Plain():
+        inside = run(case.ours, inputs)
+    same(inside, run(case.ours, inputs))
+
+
+@each
+def test_routes(case):
+    """TRIDENT_ROUTE=torch reaches torch's operator: the very same numbers."""
+    inputs = make(case, case.shapes[0], torch.float32)
+    with route.forced("torch"):
+        same(run(case.ours, inputs), run(case.reference, inputs))

@@ -1,0 +1,42 @@
+"""Mean and sum of squared deviations (m2) of rows met in chunks, by Chan's update: stable whatever the mean is."""
+
+import triton
+import triton.language as tl
+
+from trident.lang.lines import along, per_line
+from trident.lang.tile import load, row_sum
+
+
+@triton.jit
+def merged(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+    """Count, mean and m2 of two parts together; not both may be empty."""
+    n = n_a + n_b
+    delta = mean_b - mean_a
+    share = n_b / n
+    return n, mean_a + delta * share, m2_a + m2_b + delta * delta * n_a * share
+
+
+@triton.jit
+def moments(x, first, N, BLOCK_N: tl.constexpr):
+    """Mean and m2, each [1, 1], of the N > 0 elements that start at x + first ([1, 1], int64)."""
+    n, mean, m2 = per_line(0.0, x, 1, 1), per_line(0.0, x, 1, 1), per_line(0.0, x, 1, 1)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        inside = cols < N
+        b_x = load(x + first + cols, inside)
+        b_n = row_sum(inside.to(b_x.dtype))
+        b_mean = row_sum(b_x) / b_n
+        centered = tl.where(inside, b_x - b_mean, 0.0)
+        n, mean, m2 = merged(n, mean, m2, b_n, b_mean, row_sum(centered * centered))
+    return mean, m2
+
+
+@triton.jit
+def squares(x, first, N, BLOCK_N: tl.constexpr):
+    """The sum of squares, [1, 1], of the N elements that start at x + first ([1, 1], int64)."""
+    total = per_line(0.0, x, 1, 1)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        b_x = load(x + first + cols, cols < N)
+        total += row_sum(b_x * b_x)
+    return total

@@ -1,0 +1,232 @@
+"""Pointwise activations: a table of scalar functions over one pair of kernels.
+
+    forward     y  = f(x; A, B)
+    backward    dx = f_grad(dy, s; A, B)      s: x, or y where f' is a function of y (torch saves the same tensor)
+
+A row of the table is a pair of device functions of lang/pointwise.py. A and B are what the model fixes (a slope, a
+bound), hence constexpr.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trident.lang import pointwise
+from trident.lang.tile import flat_tile, load
+from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.launch import launch
+from trident.runtime.layout import lying_as
+from trident.runtime.op import op
+
+
+class Activation(NamedTuple):
+    """torch: torch's function, called as (x, *parameters). differentiable_grad: (dy, y, *parameters) -> dx in torch's
+    operators, given where the gradient is a function of y, which then is what the backward keeps."""
+
+    f: Any
+    grad: Any
+    torch: Callable[..., Tensor]
+    differentiable_grad: Callable[..., Tensor] | None = None
+
+
+aten, F, P = torch.ops.aten, torch.nn.functional, pointwise
+ACTIVATIONS = {
+    "celu": Activation(P.celu, P.celu_grad, F.celu),
+    "elu": Activation(P.elu, P.elu_grad, F.elu),
+    "gelu": Activation(P.gelu, P.gelu_grad, F.gelu),
+    "gelu_tanh": Activation(P.gelu_tanh, P.gelu_tanh_grad, functools.partial(F.gelu, approximate="tanh")),
+    "hardshrink": Activation(P.hardshrink, P.shrink_grad, F.hardshrink),
+    "hardsigmoid": Activation(P.hardsigmoid, P.hardsigmoid_grad, F.hardsigmoid),
+    "hardswish": Activation(P.hardswish, P.hardswish_grad, F.hardswish),
+    "hardtanh": Activation(P.hardtanh, P.hardtanh_grad, F.hardtanh),
+    "leaky_relu": Activation(P.leaky_relu, P.leaky_relu_grad, F.leaky_relu),
+    "logsigmoid": Activation(P.logsigmoid, P.logsigmoid_grad, F.logsigmoid),
+    "mish": Activation(P.mish, P.mish_grad, F.mish),
+    "relu": Activation(P.relu, P.relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
+    "selu": Activation(P.selu, P.selu_grad, F.selu),
+    "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, F.sigmoid, aten.sigmoid_backward),
+    "silu": Activation(P.silu, P.silu_grad, F.silu),
+    "softplus": Activation(P.softplus, P.softplus_grad, F.softplus),
+    "softshrink": Activation(P.softshrink, P.shrink_grad, F.softshrink),
+    "softsign": Activation(P.softsign, P.softsign_grad, F.softsign),
+    "tanh": Activation(P.tanh, P.tanh_grad, F.tanh, aten.tanh_backward),
+    "tanhshrink": Activation(P.tanhshrink, P.tanhshrink_grad, F.tanhshrink),
+    "threshold": Activation(P.threshold, P.threshold_grad, F.threshold),
+}
+
+
+@triton.jit
+def _forward_kernel(y, x, n, F: tl.constexpr, A: tl.constexpr, B: tl.constexpr, BLOCK: tl.constexpr):
+    at, inside = flat_tile(n, BLOCK)
+    tl.store(y + at, F(load(x + at, inside), A, B), inside)
+
+
+@triton.jit
+def _backward_kernel(dx, dy, s, n, GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr, BLOCK: tl.constexpr):
+    at, inside = flat_tile(n, BLOCK)
+    tl.store(dx + at, GRAD(load(dy + at, inside), load(s + at, inside), A, B), inside)
+
+
+@op("activation")
+def _forward(x: Tensor, name: str, a: float, b: float, dtype: torch.dtype) -> Tensor:
+    y = torch.empty_like(x, dtype=dtype)
+    x = lying_as(x, y)
+    plan = tuning.flat(x.numel(), x.device)
+    launch(_forward_kernel, plan.grid, y, x, x.numel(), F=ACTIVATIONS[name].f, A=a, B=b, **plan.meta)
+    return y
+
+
+@op("activation_backward")
+def _backward(dy: Tensor, s: Tensor, name: str, a: float, b: float, dtype: torch.dtype) -> Tensor:
+    dx = torch.empty_like(s, dtype=dtype)
+    dy, s = lying_as(dy, dx), lying_as(s, dx)
+    plan = tuning.flat(s.numel(), s.device)
+    launch(_backward_kernel, plan.grid, dx, dy, s, s.numel(), GRAD=ACTIVATIONS[name].grad, A=a, B=b, **plan.meta)
+    return dx
+
+
+class _Activation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str, parameters: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+        y = _forward(x, name, *_a_b(parameters), dtype)
+        ctx.save_for_backward(x if ACTIVATIONS[name].differentiable_grad is None else y)
+        ctx.name, ctx.parameters, ctx.dtype = name, parameters, x.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (s,) = ctx.saved_tensors
+        if not recompute.wanted():
+            return _backward(dy, s, ctx.name, *_a_b(ctx.parameters), ctx.dtype), None, None, None
+        row = ACTIVATIONS[ctx.name]
+        if row.differentiable_grad is not None:
+            return row.differentiable_grad(dy, s, *ctx.parameters), None, None, None
+        return *recompute.gradients(lambda x: row.torch(x, *ctx.parameters), (s,), dy), None, None, None
+
+
+def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
+    a, b = (*map(float, parameters), 0.0, 0.0)[:2]
+    return a, b
+
+
+def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, valid: bool = True) -> Tensor:
+    """Row `name` of the table on a tensor of any shape and strides; the result lies in memory as x does."""
+    torch_only = {"inplace": True} if inplace else {}
+    reason = "in place" if inplace else None if valid else route.INVALID
+    if route.to_torch(name, x, unless=reason):
+        return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
+    return _Activation.apply(x, name, parameters, autocast.output_dtype(name, x))
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, below 0 α (exp(x / α) - 1). Same contract as :func:`torch.nn.functional.celu`."""
+    return _activate("celu", input, alpha, inplace=inplace, valid=alpha != 0)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, below 0 α (exp(x) - 1). Same contract as :func:`torch.nn.functional.elu`."""
+    return _activate("elu", input, alpha, inplace=inplace)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x Φ(x), Φ the normal distribution (arXiv:1606.08415). Same contract as :func:`torch.nn.functional.gelu`."""
+    if approximate not in ("none", "tanh"):
+        return F.gelu(input, approximate=approximate)  # raises
+    return _activate("gelu" if approximate == "none" else "gelu_tanh", input)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x, in [-λ, λ] 0. Same contract as :func:`torch.nn.functional.hardshrink`."""
+    return _activate("hardshrink", input, lambd)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """x / 6 + 1/2 clamped to [0, 1]. Same contract as :func:`torch.nn.functional.hardsigmoid`."""
+    return _activate("hardsigmoid", input, inplace=inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x hardsigmoid(x) (arXiv:1905.02244). Same contract as :func:`torch.nn.functional.hardswish`."""
+    return _activate("hardswish", input, inplace=inplace)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x clamped to [min_val, max_val]. Same contract as :func:`torch.nn.functional.hardtanh`."""
+    return _activate("hardtanh", input, min_val, max_val, inplace=inplace, valid=min_val <= max_val)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x, below 0 slope x. Same contract as :func:`torch.nn.functional.leaky_relu`."""
+    return _activate("leaky_relu", input, negative_slope, inplace=inplace)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log σ(x). Same contract as :func:`torch.nn.functional.logsigmoid`."""
+    if input.device.type == "cpu":  # torch's result is contiguous there; on GPUs it lies as the input
+        input = input.contiguous()
+    return _activate("logsigmoid", input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x)) (arXiv:1908.08681). Same contract as :func:`torch.nn.functional.mish`."""
+    return _activate("mish", input, inplace=inplace)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0). Same contract as :func:`torch.nn.functional.relu`."""
+    return _activate("relu", input, inplace=inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """x clamped to [0, 6]. Same contract as :func:`torch.nn.functional.relu6`."""
+    return _activate("hardtanh", input, 0.0, 6.0, inplace=inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """s elu(x, α), s and α of arXiv:1706.02515. Same contract as :func:`torch.nn.functional.selu`."""
+    return _activate("selu", input, inplace=inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """σ(x) = 1 / (1 + exp(-x)). Same contract as :func:`torch.nn.functional.sigmoid`."""
+    return _activate("sigmoid", input)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x σ(x). Same contract as :func:`torch.nn.functional.silu`."""
+    return _activate("silu", input, inplace=inplace)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(β x)) / β, above β x = threshold x. Same contract as :func:`torch.nn.functional.softplus`."""
+    return _activate("softplus", input, beta, threshold, valid=beta != 0)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x drawn towards 0 by λ, in [-λ, λ] 0. Same contract as :func:`torch.nn.functional.softshrink`."""
+    return _activate("softshrink", input, lambd, valid=lambd >= 0)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|). Same contract as :func:`torch.nn.functional.softsign`."""
+    return _activate("softsign", input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent. Same contract as :func:`torch.nn.functional.tanh`."""
+    return _activate("tanh", input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x). Same contract as :func:`torch.nn.functional.tanhshrink`."""
+    return _activate("tanhshrink", input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value. Same contract as :func:`torch.nn.functional.threshold`."""
+    return _activate("threshold", input, threshold, value, inplace=inplace)

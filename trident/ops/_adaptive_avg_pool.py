@@ -1,0 +1,305 @@
+"""Adaptive average pooling (He et al. 2014, arXiv:1406.4729): a fixed number O of outputs from an axis of any length L.
+
+window(i)   = [floor(i L / O), ceil((i + 1) L / O))          per axis; they overlap where O does not divide L
+forward     y[i]  = sum of x over window(i) / |window(i)|
+backward    dx[j] = sum of dy[i] / |window(i)| over the i whose window holds j
+
+The i whose window holds j are [floor(j O / L), ceil((j + 1) O / L)): the same formula with L and O exchanged. So the
+backward sums windows of dy with the forward's kernel and needs no atomics; where O divides L each x lies in one window
+and the kernel spreads dy instead.
+
+Every case is brought to [P, D, H, W, C] in memory, pooled along D, H and W (`_geometry`): C is 1 for contiguous tensors
+and the channels for channels_last. A window is walked in steps of BLOCK_K columns by BLOCK_C channels, which lie side
+by side in memory. Where outputs are too few to fill the device the steps of a window are shared out among several
+programs (axis 1 of the grid), and `add_slices` adds what those found.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+from trident.lang.tile import accumulator, flat_tile, load
+from trident.ops._slices import add_slices, new_slices, sum_dtype
+from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.launch import launch
+from trident.runtime.op import op
+
+
+@triton.jit
+def _window(i, A, B):
+    """First and past of window i, where A / B = L / O in lowest terms."""
+    return i * A // B, ((i + 1) * A + B - 1) // B
+
+
+@triton.jit
+def _windows(at, AREA, OW, AD, BD, AH, BH, AW, BW):
+    """Position `at` in a plane of outputs -> where its window begins, and its length, on each of the three axes."""
+    d, past_d = _window(at // AREA, AD, BD)
+    h, past_h = _window(at % AREA // OW, AH, BH)
+    w, past_w = _window(at % OW, AW, BW)
+    return d, h, w, past_d - d, past_h - h, past_w - w
+
+
+@triton.jit
+def _windows_kernel(
+    y, x, count, n, C, H, W, PLANE, OUTS, AREA, OW, AD, BD, AH, BH, AW, BW, KD, KH, KW, STEPS,
+    SPREAD: tl.constexpr, UNIFORM: tl.constexpr, WHOLE: tl.constexpr, CHANNELS_FIRST: tl.constexpr,
+    WIDE: tl.constexpr, ALIGN: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_C: tl.constexpr, UNROLL: tl.constexpr,
+):  # fmt: skip
+    """y [n, C] = sums of x over windows, divided by count (None: by their own sizes). SPREAD: x = y / count over them.
+
+    KD, KH, KW: the longest window. UNIFORM: all are as long; WHOLE: and BLOCK_K divides KW. STEPS: of each program of
+    axis 1, which writes its own y. CHANNELS_FIRST: y is [planes, C, OUTS]. WIDE: a plane may pass 2^31 elements.
+    """
+    c_tiles = tl.cdiv(C, BLOCK_C)
+    c_begin = tl.program_id(0) % c_tiles * BLOCK_C
+    # a 64-bit division is slow: one for the tile, then 32-bit ones for its outputs
+    begin = tl.program_id(0) // c_tiles * tl.full((), BLOCK_O, tl.int64)
+    plane = begin // OUTS
+    at = begin - plane * OUTS
+    if not WIDE:
+        at = at.to(tl.int32)
+    at += tl.arange(0, BLOCK_O)[:, None]
+    outputs, planes, at = begin + tl.arange(0, BLOCK_O)[:, None], plane + at // OUTS, at % OUTS
+    d, h, w, kd, kh, kw = _windows(at, AREA, OW, AD, BD, AH, BH, AW, BW)
+
+    lanes = tl.arange(0, BLOCK_K * BLOCK_C)[None, :]
+    columns, channels = lanes // BLOCK_C, c_begin + (lanes % BLOCK_C if BLOCK_C > 1 else tl.zeros((1, 1), tl.int32))
+    inside = (outputs < n) & (channels < C)
+    first = tl.multiple_of(planes * PLANE + ((d * H + h) * W + w) * C, (ALIGN, ALIGN))
+    first = x + first + (columns * C + channels)
+    b_y = accumulator(x, BLOCK_O, BLOCK_K * BLOCK_C)
+    if SPREAD:
+        b_y = load(y + (outputs * C + channels), inside) / count
+
+    chunks = tl.cdiv(KW, BLOCK_K)
+    step = tl.program_id(1) * STEPS
+    for i in tl.range(step, tl.minimum(step + STEPS, KD * KH * chunks), loop_unroll_factor=UNROLL):
+        i_row = i // chunks
+        i_d, i_h, i_w = i_row // KH, i_row % KH, i % chunks * BLOCK_K
+        b_x = first + tl.multiple_of(((i_d * H + i_h) * tl.full((), W, planes.dtype) + i_w) * C, ALIGN)
+        if not UNIFORM:
+            found = inside & (i_d < kd) & (i_h < kh) & (columns + i_w < kw)
+        elif not WHOLE:
+            found = inside & (columns + i_w < KW)
+        else:
+            found = inside
+        if SPREAD:
+            tl.store(b_x, b_y, found)
+        else:
+            b_y += load(b_x, found)
+
+    if not SPREAD:
+        if BLOCK_C == 1:
+            b_y = tl.sum(b_y, axis=1, keep_dims=True)
+        elif BLOCK_K > 1:
+            b_y = tl.sum(tl.reshape(b_y, (BLOCK_O, BLOCK_K, BLOCK_C)), axis=1)
+            channels = c_begin + tl.arange(0, BLOCK_C)[None, :]
+        y += tl.program_id(1) * tl.full((), C, tl.int64) * n
+        y_at = (planes * C + channels) * OUTS + at if CHANNELS_FIRST else outputs * C + channels
+        total = kd.to(b_y.dtype) * kh * kw if count is None else count
+        tl.store(y + y_at, b_y / total, (outputs < n) & (channels < C))
+
+
+@triton.jit
+def _divide_kernel(y, x, n, C, OUTS, AREA, OW, AD, BD, AH, BH, AW, BW, BLOCK: tl.constexpr):
+    """y = x / |its window|, both [planes, OUTS, C] of n elements."""
+    flat, inside = flat_tile(n, BLOCK)
+    _, _, _, kd, kh, kw = _windows(flat // C % OUTS, AREA, OW, AD, BD, AH, BH, AW, BW)
+    b_x = load(x + flat, inside)
+    tl.store(y + flat, b_x / (kd.to(b_x.dtype) * kh * kw), inside)
+
+
+Axes = tuple[tuple[int, int], ...]  # L and O of each
+WIDEST = 2**31 - 2**20  # elements of a plane that are counted in 32 bits; the last tile reaches past the end
+
+
+def _fold(axes: Axes, C: int, one_format: bool) -> tuple[Axes, int]:
+    """The fewest axes to pool that say the same, and C. Axes that stand still become planes or channels (where input
+    and output lie alike), and two neighbours that are pooled to 1 (or from 1) are one axis."""
+    left = list(axes)
+    while one_format and left and left[0][0] == left[0][1]:
+        del left[0]
+    while one_format and left and left[-1][0] == left[-1][1]:
+        C *= left.pop()[0]
+    folded: list[tuple[int, int]] = []
+    for L, out in left:
+        if folded and (folded[-1][1] == out == 1 or folded[-1][0] == L == 1):
+            L, out = L * folded[-1][0], out * folded[-1][1]
+            del folded[-1]
+        folded.append((L, out))
+    return ((1, 1),) * (3 - len(folded)) + tuple(folded), C
+
+
+@tuning.heuristic
+def _geometry(
+    x_numel: int, C: int, D: int, OD: int, H: int, OH: int, W: int, OW: int, one_format: bool, device: torch.device
+) -> tuning.Plan:
+    """The launch of `_windows_kernel` on [planes, D, H, W, C] -> [planes, OD, OH, OW, C]: all its sizes and flags."""
+    axes, C = _fold(((D, OD), (H, OH), (W, OW)), C, one_format)
+    (D, OD), (H, OH), (W, OW) = axes
+    plane, outs = D * H * W, OD * OH * OW
+    n = x_numel // (plane * C) * outs
+    ratios = [(L // math.gcd(L, out), out // math.gcd(L, out)) for L, out in axes]
+    # windows have ceil(A / B) to ceil((A - 1) / B) + 1 elements, and both are found
+    KD, KH, KW = (tuning.cdiv(A - 1, B) + 1 for A, B in ratios)
+    uniform = all((A - 1) % B == 0 for A, B in ratios)
+    (AD, BD), (AH, BH), (AW, BW) = ratios
+
+    plan = tuning.windows(n, C, KD, KH, KW, device)
+    block_k = plan.meta["BLOCK_K"]
+    strides = W * C, (AW if BW == 1 else 1) * C, (block_k if block_k < KW else 0) * C  # of rows, windows and steps
+    most = max(plane * C, outs * C, OD * AD, OH * AH, OW * AW)
+    return tuning.Plan(
+        plan.grid,
+        {
+            **{"count": KD * KH * KW if uniform else None, "n": n, "C": C, "H": H, "W": W},
+            **{"PLANE": plane * C, "OUTS": outs, "AREA": OH * OW, "OW": OW},
+            **{"AD": AD, "BD": BD, "AH": AH, "BH": BH, "AW": AW, "BW": BW, "KD": KD, "KH": KH, "KW": KW},
+            **{"UNIFORM": uniform, "WHOLE": uniform and KW % block_k == 0, "ALIGN": math.gcd(16, *strides)},
+            "WIDE": most > WIDEST,
+            **plan.meta,
+        },
+    )
+
+
+def _add_windows(y: Tensor, x: Tensor, plan: tuning.Plan, channels_first: bool = False) -> None:
+    """y = sums of the windows of x, in one pass or, where the plan has slices, in two."""
+    slices = math.prod(plan.grid[1:])
+    flags = {"SPREAD": False, "CHANNELS_FIRST": channels_first}
+    if slices == 1:
+        return launch(_windows_kernel, plan.grid, y, x, **plan.meta, **flags)
+    found = new_slices(slices, y, x)
+    launch(_windows_kernel, plan.grid, found, x, **plan.meta, **flags)
+    add_slices(y, found)
+
+
+def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
+    """D, OD, H, OH, W, OW: the pooled axes are the last len(size) of `sizes`."""
+    ones = [1] * (3 - len(size))
+    pairs = zip([*ones, *sizes[len(sizes) - len(size) :]], [*ones, *size], strict=True)
+    return [n for pair in pairs for n in pair]
+
+
+def _channels_last(x: Tensor, size: Sequence[int]) -> bool:
+    """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
+    return x.dim() == len(size) + 2 and suggest_memory_format(x) != torch.contiguous_format
+
+
+def _format(channels_last: bool, dim: int) -> torch.memory_format:
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if dim == 4 else torch.channels_last_3d
+
+
+@op("adaptive_avg_pool")
+def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """x [*, L...] -> [*, *size]. As in torch channels_last stays so, and channels_last_3d becomes contiguous."""
+    last = _channels_last(x, size)
+    one_format = not last or len(size) < 3
+    x = x.contiguous(memory_format=_format(last, x.dim()))
+    shape = [*x.shape[: x.dim() - len(size)], *size]
+    y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=_format(last and one_format, x.dim()))
+    plan = _geometry(x.numel(), x.shape[1] if last else 1, *_axes(x.shape, size), one_format, x.device)
+    _add_windows(y, x, plan, channels_first=not one_format)
+    return y
+
+
+@op("adaptive_avg_pool_backward")
+def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
+    """dy -> the gradient of an input of shape `sizes`, whose last `pooled` axes were pooled."""
+    form = _format(channels_last, dy.dim())
+    dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
+    dy = dy.contiguous(memory_format=form)
+    C, axes = (sizes[1] if channels_last else 1), _axes(sizes, dy.shape[dy.dim() - pooled :])
+    there = _geometry(dx.numel(), C, *axes, True, dy.device)
+    if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
+        launch(_windows_kernel, there.grid, dy, dx, **there.meta, SPREAD=True, CHANNELS_FIRST=False)
+        return dx
+    count = there.meta.get("count")
+    if count is None:
+        dy, count = _divided(dy, there), 1
+    swapped = [axes[i ^ 1] for i in range(6)]
+    back = _geometry(dy.numel(), C, *swapped, True, dy.device)
+    _add_windows(dx, dy, tuning.Plan(back.grid, {**back.meta, "count": count}))
+    return dx
+
+
+def _divided(dy: Tensor, there: tuning.Plan) -> Tensor:
+    """Each element of dy over the size of its window: one pass over the smaller tensor spares every x six divisions."""
+    scaled = torch.empty_like(dy, dtype=sum_dtype(dy))
+    plan = tuning.flat(dy.numel(), dy.device)
+    names = ("C", "OUTS", "AREA", "OW", "AD", "BD", "AH", "BH", "AW", "BW")
+    geometry = {name: value for name, value in there.meta.items() if name in names}
+    launch(_divide_kernel, plan.grid, scaled, dy, dy.numel(), **geometry, **plan.meta)
+    return scaled
+
+
+class _AdaptiveAvgPool(torch.autograd.Function):
+    """Keeps nothing but the input's shape: the gradient does not depend on its values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        ctx.like = x.shape, len(size), _channels_last(x, size), x.dtype
+        return _forward(x, size, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        sizes, pooled, channels_last, dtype = ctx.like
+        if recompute.wanted():
+            x = torch.zeros((), dtype=dtype, device=dy.device).expand(sizes).requires_grad_()
+            size = tuple(dy.shape[dy.dim() - pooled :])
+            return *recompute.gradients(lambda x: TORCH[pooled](x, size), (x,), dy), None, None
+        return _backward(dy, sizes, pooled, channels_last, dtype), None, None
+
+
+def _output_size(input: Tensor, size: Any, pooled: int) -> tuple[int, ...] | None:
+    """`size` for each pooled axis, or None if torch must say what is wrong with it (or make an empty result)."""
+    if isinstance(size, int | torch.SymInt):
+        size = (size,) * pooled
+    if not isinstance(size, tuple | list) or len(size) != pooled or input.dim() not in (pooled + 1, pooled + 2):
+        return None
+    if pooled == 1 and size[0] is None:  # None keeps an axis, but in one dimension torch wants a number
+        return None
+    sizes = tuple(n if o is None else o for o, n in zip(size, input.shape[input.dim() - pooled :], strict=True))
+    return sizes if all(isinstance(n, int | torch.SymInt) and n > 0 for n in sizes) else None
+
+
+TORCH: dict[int, Callable[..., Tensor]] = {
+    1: torch.nn.functional.adaptive_avg_pool1d,
+    2: torch.nn.functional.adaptive_avg_pool2d,
+    3: torch.nn.functional.adaptive_avg_pool3d,
+}
+
+
+def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
+    name = f"adaptive_avg_pool{pooled}d"
+    size = _output_size(input, output_size, pooled)
+    if route.to_torch(name, input, unless=None if size else route.INVALID) or size is None:
+        return TORCH[pooled](input, output_size)
+    dtype = autocast.output_dtype(name, input)
+    if pooled == 1:  # as torch does, which decides what counts as channels_last
+        return _AdaptiveAvgPool.apply(input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
+    return _AdaptiveAvgPool.apply(input, size, dtype)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
+    """[*, L] -> [*, output_size]. Same contract as :func:`torch.nn.functional.adaptive_avg_pool1d`."""
+    return _pool(input, output_size, 1)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """[*, H, W] -> [*, *output_size]; None keeps an axis. As :func:`torch.nn.functional.adaptive_avg_pool2d`."""
+    return _pool(input, output_size, 2)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """[*, D, H, W] -> [*, *output_size]; None keeps an axis. As :func:`torch.nn.functional.adaptive_avg_pool3d`."""
+    return _pool(input, output_size, 3)

@@ -1,0 +1,242 @@
+"""Layer normalization (Ba et al. 2016, arXiv:1607.06450) on x seen as [M, N]. E and Var run over N.
+
+forward     rstd   = 1 / sqrt(Var[x] + eps)
+            x_hat  = (x - E[x]) * rstd
+            y      = x_hat * w + b
+
+backward    dx_hat = dy * w
+            dx     = rstd * (dx_hat - E[dx_hat] - x_hat * E[dx_hat * x_hat])
+            dw     = sum over M of dy * x_hat
+            db     = sum over M of dy
+
+Not centered (_rms_norm.py): the same with 0 for E[x] and E[dx_hat], and no b. Rows that do not fit into a tile are
+walked twice in chunks; their dw and db are the work of a second kernel.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trident.lang.lines import along
+from trident.lang.moments import moments, squares
+from trident.lang.tile import col_sum, load, row_mean, row_tile
+from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.launch import launch
+from trident.runtime.op import op
+
+
+@triton.jit
+def _affine(x_hat, w, b, cols, in_n):
+    if w is not None:
+        x_hat *= load(w + cols, in_n)
+    if b is not None:
+        x_hat += load(b + cols, in_n)
+    return x_hat
+
+
+@triton.jit
+def _forward_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    rows, cols, in_m, in_n = row_tile(tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
+    at, inside = rows * N + cols, in_m & in_n
+
+    centered = load(x + at, inside)
+    if mean is not None:
+        b_mean = row_mean(centered, N)
+        tl.store(mean + rows, b_mean, in_m)
+        centered = tl.where(inside, centered - b_mean, 0.0)
+    b_rstd = 1 / tl.sqrt(row_mean(centered * centered, N) + EPS)
+    tl.store(rstd + rows, b_rstd, in_m)
+    tl.store(y + at, _affine(centered * b_rstd, w, b, cols, in_n), inside)
+
+
+@triton.jit
+def _forward_long_kernel(y, mean, rstd, x, w, b, M, N, EPS: tl.constexpr, BLOCK_N: tl.constexpr):
+    rows, _first, _in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    first = rows * N
+    if mean is not None:
+        b_mean, m2 = moments(x, first, N, BLOCK_N)
+        tl.store(mean + rows, b_mean)
+    else:
+        m2 = squares(x, first, N, BLOCK_N)
+    b_rstd = 1 / tl.sqrt(m2 / N + EPS)
+    tl.store(rstd + rows, b_rstd)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        in_n = cols < N
+        centered = load(x + first + cols, in_n)
+        if mean is not None:
+            centered -= b_mean
+        tl.store(y + first + cols, _affine(centered * b_rstd, w, b, cols, in_n), in_n)
+
+
+@triton.jit
+def _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n):
+    """dy, x_hat and dx_hat of a tile; 0 outside."""
+    at, inside = rows * N + cols, in_m & in_n
+    b_dy, x_hat = load(dy + at, inside), load(x + at, inside)
+    if mean is not None:
+        x_hat = tl.where(inside, x_hat - load(mean + rows, in_m), 0.0)
+    dx_hat = b_dy
+    if w is not None:
+        dx_hat = b_dy * load(w + cols, in_n)
+    return b_dy, x_hat * load(rstd + rows, in_m), dx_hat
+
+
+@triton.jit
+def _backward_kernel(dx, dw, db, dy, x, w, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    pid = tl.program_id(0)
+    b_dw = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
+    b_db = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
+    for tile in range(pid, tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
+        rows, cols, in_m, in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
+        b_dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, in_n)
+        b_dx = dx_hat - x_hat * row_mean(dx_hat * x_hat, N)
+        if mean is not None:
+            b_dx -= row_mean(dx_hat, N)
+        tl.store(dx + rows * N + cols, load(rstd + rows, in_m) * b_dx, in_m & in_n)
+        if dw is not None:
+            b_dw += col_sum(b_dy * x_hat)
+        if db is not None:
+            b_db += col_sum(b_dy)
+
+    rows, cols, _, in_n = row_tile(pid, M, N, 1, BLOCK_N)
+    if dw is not None:
+        tl.store(dw + rows * N + cols, b_dw, in_n)
+    if db is not None:
+        tl.store(db + rows * N + cols, b_db, in_n)
+
+
+@triton.jit
+def _backward_long_kernel(dx, dy, x, w, mean, rstd, M, N, BLOCK_N: tl.constexpr):
+    rows, _first, in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
+    c1 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)  # summed lane by lane, and over the lanes in the end
+    c2 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        c1 += dx_hat
+        c2 += dx_hat * x_hat
+    mean_dx_hat, mean_product, b_rstd = row_mean(c1, N), row_mean(c2, N), load(rstd + rows, in_m)
+    for chunk in range(0, tl.cdiv(N, BLOCK_N)):
+        cols = along(chunk, 1, BLOCK_N)
+        _dy, x_hat, dx_hat = _hats(dy, x, w, mean, rstd, rows, cols, N, in_m, cols < N)
+        b_dx = dx_hat - x_hat * mean_product
+        if mean is not None:
+            b_dx -= mean_dx_hat
+        tl.store(dx + rows * N + cols, b_rstd * b_dx, cols < N)
+
+
+@triton.jit
+def _weight_kernel(dw, db, dy, x, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """dw and db of the columns of program_id(0), over every num_programs(1)-th tile of rows: for rows that are long."""
+    cols = along(tl.program_id(0), 1, BLOCK_N)
+    in_n = cols < N
+    b_dw = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
+    b_db = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
+    for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
+        rows, _first, in_m, _in_n = row_tile(tile, M, N, BLOCK_M, BLOCK_N)
+        b_dy, x_hat, _dx_hat = _hats(dy, x, None, mean, rstd, rows, cols, N, in_m, in_n)
+        b_dw += b_dy * x_hat
+        b_db += b_dy
+    at = tl.program_id(1) * tl.full((), N, tl.int64) + cols
+    tl.store(dw + at, col_sum(b_dw), in_n)
+    if db is not None:
+        tl.store(db + at, col_sum(b_db), in_n)
+
+
+@op("layer_norm")
+def _forward(
+    x: Tensor, N: int, w: Tensor | None, b: Tensor | None, eps: float, centered: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, mean, rstd; not centered: root mean squares take the place of deviations, and mean is empty."""
+    x = x.contiguous()
+    M = x.numel() // N
+    y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
+    mean = x.new_empty(M if centered else 0, dtype=statistics(x))
+    rstd = x.new_empty(M, dtype=statistics(x))
+    w, b = (None if t is None else t.contiguous() for t in (w, b))
+    plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
+    kernel = _forward_long_kernel if plan.loops else _forward_kernel
+    launch(kernel, plan.grid, y, mean if centered else None, rstd, x, w, b, M, N, EPS=eps, **plan.meta)
+    return y, mean, rstd
+
+
+@op("layer_norm_backward")
+def _backward(
+    dy: Tensor, x: Tensor, N: int, w: Tensor | None, mean: Tensor, rstd: Tensor, centered: bool, affine: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dx; where affine dw, and if centered db, in the statistics' dtype, of shape [N] (else empty)."""
+    dy, x = dy.contiguous(), x.contiguous()
+    M = x.numel() // N
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    w = None if w is None else w.contiguous()
+    some_mean = mean if centered else None
+    wants = (affine, affine and centered)
+    plan = tuning.row_groups(M, N, x.device, tuning.registers(x.dtype, 2 + sum(wants)))
+    if not plan.loops:
+        dw, db = (rstd.new_empty(plan.grid[0], N) if wanted else None for wanted in wants)
+        launch(_backward_kernel, plan.grid, dx, dw, db, dy, x, w, some_mean, rstd, M, N, **plan.meta)
+    else:
+        launch(_backward_long_kernel, plan.grid, dx, dy, x, w, some_mean, rstd, M, N, **plan.meta)
+        plan = tuning.column_groups(M, N, x.device)
+        dw, db = (rstd.new_empty(plan.grid[1], N) if wanted else None for wanted in wants)
+        if dw is not None:
+            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **plan.meta)
+    dw, db = (rstd.new_empty(0) if t is None else t.sum(0) for t in (dw, db))
+    return dx, dw, db
+
+
+def statistics(x: Tensor) -> torch.dtype:
+    """Means and deviations are float32 (float64 for float64), whatever x is stored as."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        N = math.prod(shape)
+        y, mean, rstd = _forward(x, N, w, b, eps, True, dtype)
+        ctx.save_for_backward(x, w, b, mean, rstd)
+        ctx.shape, ctx.eps, ctx.N = shape, eps, N
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, b, mean, rstd = ctx.saved_tensors
+        if recompute.wanted():
+            dx, dw, db = recompute.gradients(
+                lambda x, w, b: torch.nn.functional.layer_norm(x, ctx.shape, w, b, ctx.eps), (x, w, b), dy
+            )
+            return dx, None, dw, db, None, None
+        _, _, needs_dw, needs_db, _, _ = ctx.needs_input_grad
+        dx, dw, db = _backward(dy, x, ctx.N, w, mean, rstd, True, needs_dw or needs_db)
+        dw = dw.to(w.dtype).view_as(w) if needs_dw else None
+        db = db.to(b.dtype).view_as(b) if needs_db else None
+        return dx, None, dw, db, None, None
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Same contract as :func:`torch.nn.functional.layer_norm`.
+
+    Shapes: input [*, *normalized_shape]; weight and bias, if given, normalized_shape; the result as input, contiguous.
+    Dtypes: float16, bfloat16, float32, float64; float32 inside (float64 for float64).
+    """
+    shape = tuple(normalized_shape)
+    fits = 0 < len(shape) <= input.dim() and tuple(input.shape[input.dim() - len(shape) :]) == shape
+    fits = fits and all(t is None or tuple(t.shape) == shape for t in (weight, bias))
+    if route.to_torch("layer_norm", input, weight, bias, unless=None if fits else route.INVALID):
+        return torch.nn.functional.layer_norm(input, shape, weight, bias, eps)
+    return _LayerNorm.apply(input, shape, weight, bias, eps, autocast.output_dtype("layer_norm", input))

@@ -1,0 +1,98 @@
+"""`optimize` swaps a model's modules for Trident's by class reassignment; `restore` undoes it.
+
+An object keeps its identity, parameters, buffers, hooks, name, training mode and device: only its class changes, and
+with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, overload
+
+import torch
+from torch.nn.utils import parametrize
+
+import trident.nn
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+# torch.nn's class -> Trident's
+SWAPS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+    getattr(torch.nn, name): cls
+    for name, cls in vars(trident.nn).items()
+    if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and cls.__module__.startswith("trident.")
+}
+BACK = {ours: theirs for theirs, ours in SWAPS.items()}
+
+# these compute nothing themselves: no use in reporting that they were left
+CONTAINERS = frozenset({torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Identity})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `optimize` did. swapped: module name -> class; left: module name -> (class, reason)."""
+
+    swapped: dict[str, str] = field(default_factory=dict)
+    left: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"swapped {len(self.swapped)} modules, left {len(self.left)}"]
+        lines += [f"  {name or '(model)'}: {cls}" for name, cls in self.swapped.items()]
+        lines += [f"  {name or '(model)'}: {cls} left: {reason}" for name, (cls, reason) in self.left.items()]
+        return "\n".join(lines)
+
+
+@overload
+def optimize(model: Model, *, report: Literal[False] = False) -> Model: ...
+@overload
+def optimize(model: torch.nn.Module, *, report: Literal[True]) -> Report: ...
+def optimize(model: Model, *, report: bool = False) -> Model | Report:
+    """Make every module of exactly a supported torch.nn type, in place, its twin in `trident.nn`.
+
+    Returns the model; with report=True a :class:`Report`. Calling it again changes nothing more. Raises TypeError if
+    `model` is not a module.
+    """
+    _check("optimize", model)
+    done = Report()
+    for name, module in model.named_modules():
+        cls = type(module)
+        reason = _reason_to_leave(module)
+        if reason is None:
+            module.__class__ = SWAPS[cls]
+            done.swapped[name] = cls.__name__
+        elif cls not in CONTAINERS and cls not in BACK:
+            done.left[name] = (cls.__name__, reason)
+    return done if report else model
+
+
+def restore(model: Model) -> Model:
+    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model."""
+    _check("restore", model)
+    for module in model.modules():
+        if type(module) in BACK:
+            module.__class__ = BACK[type(module)]
+    return model
+
+
+def _check(function: str, model: object) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"{function}: model is a {type(model).__name__}; expected a torch.nn.Module")
+
+
+def _reason_to_leave(module: torch.nn.Module) -> str | None:
+    cls = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted"
+    if parametrize.is_parametrized(module):
+        return "parametrized"
+    if "forward" in vars(module):
+        return "its forward was replaced on the instance"
+    if cls in SWAPS:
+        return None
+    if cls in BACK:
+        return "is Trident's already"
+    if cls.__module__.startswith(("torch.ao.", "torch.nn.quantized", "torch.nn.qat")):
+        return "quantized"
+    if isinstance(module, tuple(SWAPS)):
+        return "a subclass: its forward may differ"
+    if cls.__module__.startswith("torch.nn."):
+        return "Trident has no kernel for it"
+    return "not a torch.nn class"

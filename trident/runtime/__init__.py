@@ -1,0 +1,1 @@
+"""The host side: how an operator is registered, tuned, routed and launched."""

@@ -1,0 +1,60 @@
+"""What torch.autocast does to an operator, read from torch's own lists (ATen/autocast_mode.h).
+
+Under autocast torch casts the inputs. Trident casts nothing that it need not: an operator of the float32 list reads
+its input as it is and writes a float32 output. `tests/test_autocast.py` compares these tables with torch's dispatcher.
+"""
+
+import torch
+from torch import Tensor
+
+# Trident's name -> the ATen operator whose rule it follows
+ATEN = {
+    "adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "binary_cross_entropy": "binary_cross_entropy",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
+    "cross_entropy": "cross_entropy_loss",
+    "group_norm": "group_norm",
+    "huber_loss": "huber_loss",
+    "kl_div": "kl_div",
+    "l1_loss": "l1_loss",
+    "layer_norm": "layer_norm",
+    "linear": "linear",
+    "log_softmax": "log_softmax.int",
+    "mse_loss": "mse_loss",
+    "nll_loss": "nll_loss",
+    "poisson_nll_loss": "poisson_nll_loss",
+    "prelu": "prelu",
+    "rms_norm": "rms_norm",
+    "smooth_l1_loss": "smooth_l1_loss",
+    "soft_margin_loss": "soft_margin_loss",
+    "softmax": "softmax.int",
+    "softplus": "softplus",
+}
+
+LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
+    {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss"}
+)
+FLOAT32: dict[str, frozenset[str]] = {
+    "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
+    | frozenset({"rms_norm", "softmax", "softplus"})
+    | LOSSES,
+    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
+}
+LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
+
+
+def output_dtype(name: str, x: Tensor) -> torch.dtype:
+    """The dtype that torch's operator would return for `x`: float32 if autocast promotes it, else x's own."""
+    device = x.device.type
+    if x.dtype != torch.float64 and name in FLOAT32.get(device, ()) and torch.is_autocast_enabled(device):
+        return torch.float32
+    return x.dtype
+
+
+def lowered(name: str, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The inputs of an operator of the lower-precision list, cast to the autocast dtype (differentiably)."""
+    device = next(t for t in tensors if t is not None).device.type
+    if name not in LOWER.get(device, ()) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t.to(dtype) if t is not None and t.dtype != torch.float64 else t for t in tensors)

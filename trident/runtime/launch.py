@@ -1,0 +1,76 @@
+"""`launch`: the one door to a kernel. Where the tensors live decides what runs it.
+
+cuda (and hip)   Triton's own compiler and driver
+cpu              trident_cpu: the same kernel as native code
+any              Triton's interpreter, if TRITON_INTERPRET=1 was set before Triton was imported (the tests' oracle)
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from triton import knobs
+
+INTERPRETED: bool = knobs.runtime.interpret  # fixed when kernels were decorated
+
+
+def _cpu_executor() -> str | None:
+    if INTERPRETED:
+        return "interpreter"
+    installed = importlib.util.find_spec("trident_cpu") and importlib.util.find_spec("llvmlite")
+    return "native" if installed else None
+
+
+# what runs kernels on tensors of a device type; torch runs what is not here
+EXECUTORS: dict[str, str] = {"cuda": "interpreter" if INTERPRETED else "gpu", "meta": "nothing"}
+if _cpu := _cpu_executor():
+    EXECUTORS["cpu"] = _cpu
+
+
+def executor(device_type: str) -> str | None:
+    """What runs kernels there: "gpu", "native", "interpreter"; "nothing" for meta; None if nothing can."""
+    return EXECUTORS.get(device_type)
+
+
+def asserting(device_type: str) -> dict[str, bool]:
+    """Launch options under which a kernel's tl.device_assert is compiled in, on GPUs: as torch, no word to the host."""
+    return {"debug": True, "sanitize_overflow": False} if executor(device_type) == "gpu" else {}
+
+
+@functools.cache
+def _native() -> Callable[..., None]:
+    """trident_cpu is imported at the first launch on a CPU: programs that never launch there never load LLVM."""
+    return importlib.import_module("trident_cpu").launch
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
+    """Run `kernel` on `grid`; do nothing where there is nothing to do: an empty grid, tensors without data.
+
+    The first argument is a tensor. Raises RuntimeError if tensors live on several devices.
+    """
+    first = args[0]
+    if isinstance(first, FakeTensor) or 0 in grid:
+        return
+    device = first.device
+    for a in args:
+        if isinstance(a, Tensor) and a.device != device:
+            raise RuntimeError(
+                f"{kernel.__name__}: expected all tensors on the same device, but found {device} and {a.device}"
+            )
+    how = executor(device.type)
+    if how == "native":
+        _native()(kernel, grid, *args, **meta)
+    elif how == "gpu" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            kernel[grid](*args, enable_fp_fusion=True, **meta)
+    elif how == "gpu":
+        kernel[grid](*args, enable_fp_fusion=True, **meta)
+    elif how == "interpreter":
+        kernel[grid](*args, **meta)
+    elif how is None:
+        raise RuntimeError(f"{kernel.__name__}: no executor for {device}; install llvmlite for CPU tensors")

@@ -1,0 +1,38 @@
+"""How tensors lie in memory: pointwise kernels walk over storage, so operands must lie alike; others walk lines."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+
+def lying_as(t: Tensor, model: Tensor) -> Tensor:
+    """`t` itself if its strides are `model`'s, else a copy of it that lies as `model` does."""
+    return lying(t, model.stride())
+
+
+def lying(t: Tensor, strides: Sequence[int]) -> Tensor:
+    """`t` itself if it has these strides, else a copy of it that does."""
+    if t.stride() == tuple(strides):
+        return t
+    return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device).copy_(t)
+
+
+def as_lines(x: Tensor, dim: int) -> tuple[int, int, int]:
+    """outer, N, inner: a contiguous `x` seen as [outer, N, inner], N being its size along `dim`."""
+    if x.dim() == 0:
+        return 1, 1, 1
+    dim %= x.dim()
+    return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])
+
+
+def dense(t: Tensor) -> Tensor:
+    """`t` itself if its elements fill its storage without gaps, in any order of axes, else a copy that does."""
+    return t if t.is_contiguous() else lying_as(t, torch.empty_like(t))
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
+    return suggest_memory_format(x)

@@ -1,0 +1,46 @@
+"""`op`: the one door to torch.library.
+
+An operator of Trident is a launcher: a function that allocates its outputs, launches kernels and returns. `op`
+registers it as `torch.ops.trident.<name>`, with itself as its fake implementation (`launch` does nothing when tensors
+have no data), so torch.compile, torch.export and fake tensors see one opaque call.
+
+In eager mode the dispatcher costs more than a small kernel, so the function is called directly unless somebody watches.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REGISTERED: dict[str, Any] = {}  # name -> torch.library's CustomOpDef, for opcheck
+
+
+def watched(args: tuple[Any, ...]) -> bool:
+    """Is a dispatch mode active, or an argument of a tensor subclass that intercepts operators (fake, DTensor)?"""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    return any(type(a) is not Tensor and isinstance(a, Tensor) and not isinstance(a, torch.nn.Parameter) for a in args)
+
+
+def op(name: str) -> Callable[[F], F]:
+    """Register `fn`, which must not mutate its arguments nor return them, as `torch.ops.trident.<name>`."""
+
+    def decorate(fn: F) -> F:
+        definition = torch.library.custom_op(f"trident::{name}", fn, mutates_args=())
+        definition.register_fake(fn)
+        REGISTERED[name] = definition
+        registered = definition._opoverload
+
+        @functools.wraps(fn)
+        def call(*args: Any) -> Any:
+            if torch.compiler.is_compiling() or watched(args):
+                return registered(*args)
+            return fn(*args)
+
+        return call  # type: ignore[return-value]
+
+    return decorate

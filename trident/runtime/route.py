@@ -1,0 +1,118 @@
+"""Trident's kernel or torch's own operator? One place, one reason for each decision.
+
+`to_torch` is asked first by every public function. `TRIDENT_LOG=route` prints each distinct decision once.
+`TRIDENT_ROUTE=torch` sends every call to torch; `TRIDENT_ROUTE=kernels` ignores speed (tests and the bench use it).
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
+
+from trident.runtime import tuning
+from trident.runtime.launch import executor
+
+HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+INVALID = "torch explains what is wrong with the input"
+
+log = logging.getLogger("trident.route")
+LOGGED = "route" in os.environ.get("TRIDENT_LOG", "").split(",")
+if LOGGED:
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+
+POLICIES = ("auto", "kernels", "torch")
+policy = os.environ.get("TRIDENT_ROUTE", "auto")
+if policy not in POLICIES:
+    raise ValueError(f"TRIDENT_ROUTE is {policy!r}; expected one of {', '.join(POLICIES)}")
+
+
+@contextlib.contextmanager
+def forced(to: str) -> Iterator[None]:
+    """Within the block: "kernels", "torch" or "auto"."""
+    global policy
+    if to not in POLICIES:
+        raise ValueError(f"forced: to is {to!r}; expected one of {', '.join(POLICIES)}")
+    before, policy = policy, to
+    try:
+        yield
+    finally:
+        policy = before
+
+
+def to_torch(
+    name: str,
+    *tensors: Tensor | None,
+    unless: str | None = None,
+    mixed: bool = False,
+    dtypes: frozenset[torch.dtype] = HALF_TO_DOUBLE,
+) -> bool:
+    """Must this call of operator `name` go to torch? `tensors`: the input first, then what the kernel also reads.
+
+    unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
+    """
+    reason = unless or _reason(name, tensors, mixed, dtypes)
+    if LOGGED and not torch.compiler.is_compiling():
+        _note(name, tensors, reason)
+    return reason is not None
+
+
+def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
+    if policy == "torch":
+        return "TRIDENT_ROUTE=torch"
+    if not torch.compiler.is_compiling() and (reason := _transformed(tensors)):
+        return reason
+    x = tensors[0]
+    for t in tensors:
+        if t is None:
+            continue
+        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor):
+            return f"{type(t).__name__} is not a plain tensor"
+        if t.layout != torch.strided:
+            return f"no kernel for {t.layout}"
+        if t.device != x.device:  # type: ignore[union-attr]
+            return INVALID
+        if t.dtype not in dtypes:
+            return f"no kernel for {t.dtype}"
+        if t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
+            return "operands of several dtypes"
+    if x.numel() == 0:  # type: ignore[union-attr]
+        return "no elements"
+    how = executor(x.device.type)  # type: ignore[union-attr]
+    if how is None:
+        return f"no executor for {x.device.type}"  # type: ignore[union-attr]
+    if policy == "auto":
+        return tuning.faster_in_torch(name, how, x.numel())  # type: ignore[union-attr]
+    return None
+
+
+def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
+    """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
+    if any(t is not None and t.is_neg() for t in tensors):
+        return "a lazily negated tensor"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "inside a torch.func transform"
+    if forward_ad._current_level >= 0:
+        return "forward-mode autodiff"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace"
+    return None
+
+
+_noted: set[tuple[object, ...]] = set()
+
+
+def _note(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
+    key = (name, reason, *((t.shape, t.dtype, t.device) for t in tensors if t is not None))
+    if key in _noted:
+        return
+    _noted.add(key)
+    x = next(t for t in tensors if t is not None)
+    what = f"{name} {list(x.shape)} {str(x.dtype).removeprefix('torch.')} {x.device}"
+    log.info("trident: %s -> %s", what, f"torch: {reason}" if reason else f"kernel ({executor(x.device.type)})")

@@ -1,0 +1,273 @@
+"""Launch shapes: every block size, warp count and program count of the library, per device, with its reason."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Plan(NamedTuple):
+    """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
+
+    grid: tuple[int, ...]
+    meta: dict[str, Any]
+    loops: bool = False  # a row does not fit into a tile: the kernel walks over it in chunks of BLOCK_N
+
+
+TRACED = Plan((1,), {})
+
+
+def heuristic(fn: Callable[..., Plan]) -> Callable[..., Plan]:
+    """Cache a heuristic by its sizes. While torch.compile traces symbolic sizes nothing is launched, so any plan does:
+    asking `fn` would specialize the graph on those sizes (and sympy takes minutes over a next_power_of_2)."""
+    cached = functools.lru_cache(maxsize=4096)(fn)
+
+    @functools.wraps(fn)
+    def plan(*args: object) -> Plan:
+        if any(isinstance(a, torch.SymInt) for a in args):
+            return TRACED
+        return cached(*args)
+
+    return plan
+
+
+def power_of_2(n: int) -> int:
+    """The least power of two that is not less than n (1 for n < 1)."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@functools.lru_cache
+def multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@heuristic
+def flat(n: int, device: torch.device) -> Plan:
+    """One program per BLOCK elements of a flat tensor."""
+    if device.type == "cuda":
+        block = 1024  # 8 elements a thread: two 16-byte loads of float32 in flight, one of bfloat16
+        return Plan((cdiv(n, block),), {"BLOCK": block, "num_warps": 4})
+    # a program costs a few hundred ns of index arithmetic; 16k elements hide it and stay in the L1/L2 caches
+    block = min(16384, max(256, power_of_2(n)))
+    return Plan((cdiv(n, block),), {"BLOCK": block})
+
+
+# Elements of a row that a program holds at once, if it keeps one float32 of each: 64 registers a thread of 16 warps
+# (which have 128). Kernels that keep several, or float64, hold shorter rows. Longer rows are walked in chunks.
+LONGEST_ROW = 32768
+
+
+def registers(dtype: torch.dtype, arrays: int) -> int:
+    """32-bit registers per element of a kernel that holds `arrays` tiles of `dtype`: float64 has 2, and temporaries."""
+    return arrays * (3 if dtype == torch.float64 else 1)
+
+
+@heuristic
+def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per row, walking over it in chunks of BLOCK_N; `live` registers an element."""
+    if device.type == "cuda":  # 16 registers of a thread hold the chunk; 8 elements are 16 bytes of bfloat16
+        return Plan((M,), {"BLOCK_N": max(4096, 8192 // power_of_2(live)), "num_warps": 16}, loops=True)
+    return Plan((M,), {"BLOCK_N": 8192}, loops=True)
+
+
+def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
+    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
+    block_n = power_of_2(N)
+    if device.type == "cuda":
+        live = power_of_2(live)
+        block_m = max(1, min(16, 4096 // (block_n * live)))
+        # 32 registers a thread for the data, 64 with 16 warps
+        warps = min(16, max(4, block_m * block_n * live // 1024))
+        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
+    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+
+
+@heuristic
+def rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per BLOCK_M whole rows of [M, N]; per row, in chunks, where it does not fit into registers."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
+    return Plan((cdiv(M, meta["BLOCK_M"]),), meta)
+
+
+@heuristic
+def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """Few programs, each walking over many tiles of rows: for kernels that sum over M into one partial per program.
+    Where rows do not fit into registers: as `rows`, and those sums are another kernel's (`column_groups`)."""
+    if power_of_2(N) * live > LONGEST_ROW:
+        return long_rows(M, N, device, live)
+    meta = _row_meta(M, N, device, live)
+    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
+
+
+@heuristic
+def flat_groups(n: int, device: torch.device) -> Plan:
+    """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
+    if device.type == "cuda":
+        plan = flat(n, device)
+        return Plan((min(8 * multiprocessors(device), plan.grid[0]),), plan.meta)
+    # 4096 sums in float32 stay in the L1 cache; a fixed count, so that sums do not depend on the thread count
+    return Plan((min(16, cdiv(n, 4096)),), {"BLOCK": 4096})
+
+
+@heuristic
+def column_groups(M: int, N: int, device: torch.device) -> Plan:
+    """Programs over blocks of columns (axis 0) and groups of rows (axis 1): sums over M where N is large."""
+    if device.type == "cuda":
+        # 256 bytes of a row of bfloat16; 16 elements a thread, so that the running sums stay in registers
+        block_m, block_n, most, warps = 16, 128, 4 * multiprocessors(device), {"num_warps": 4}
+    else:
+        block_m, block_n, most, warps = 8, 2048, 16, {}
+    columns = cdiv(N, block_n)
+    groups = min(cdiv(M, block_m), max(1, most // columns))
+    return Plan((columns, groups), {"BLOCK_M": block_m, "BLOCK_N": block_n, **warps})
+
+
+@heuristic
+def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """Programs over BLOCK_M lines of N elements that lie `inner` apart (lang/lines.py); `live` registers an element."""
+    if inner == 1:
+        plan = rows(outer, N, device, live)
+        return Plan(plan.grid, {"BLOCK_M": 1, "AXIS": 1, "SPAN": False, **plan.meta}, plan.loops)
+    # 64 lines are whole 128-byte segments in every dtype. Where inner is shorter a tile spans outer indices instead
+    span = inner < 64
+    many = power_of_2(outer * inner if span else inner)
+    if device.type == "cuda":
+        # spanning tiles are read element by element: smaller ones, for more programs
+        tile, least = (1024 if span else 4096 if live <= 2 else 2048), 64
+    else:
+        tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
+    block_n = min(power_of_2(N), max(1, tile // min(least, many)))
+    block_m = min(max(1, tile // block_n), many, 1024)
+    meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
+    if device.type == "cuda":
+        meta["num_warps"] = min(8, max(1, block_m * block_n * power_of_2(live) // 512))
+    tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
+    return Plan((tiles,), meta, loops=block_n < N)
+
+
+@heuristic
+def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
+    longest = 4096 if device.type == "cuda" else 16384  # as in `lines` where inner > 1
+    while longest * live > LONGEST_ROW:
+        longest //= 2
+    plan = lines(outer, min(N, longest), inner, device, live)
+    return Plan((plan.grid[0], cdiv(N, plan.meta["BLOCK_N"])), plan.meta)
+
+
+@heuristic
+def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
+    """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
+    tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
+    block_n = min(power_of_2(N), tile)
+    block_m = min(power_of_2(M), tile // block_n)
+    count, steps = cdiv(M, block_m), cdiv(N, block_n)
+    if not by_row:
+        count, steps = steps, count
+    # GPU: 8 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((count, max(1, min(steps, most // count))), meta)
+
+
+@heuristic
+def windows(n: int, C: int, KD: int, KH: int, KW: int, device: torch.device) -> Plan:
+    """Sums over n windows of at most [KD, KH, KW, C] elements: programs of (BLOCK_O windows by BLOCK_C channels, a
+    share of STEPS of the window's steps), a step being BLOCK_K columns of one row."""
+    gpu = device.type == "cuda"
+    block_c = min(power_of_2(C), 256)
+    # more than 16 channels fill a cache line, so columns are better walked over than masked
+    block_k = 1 if block_c > 16 else _columns(KW, (1024 if gpu else 4096) // block_c)
+    lanes = block_k * block_c
+    steps = KD * KH * cdiv(KW, block_k)
+    if gpu:
+        least, slice_least, enough, most_slices = 512, 2048, 2 * multiprocessors(device), 256
+        tile = 2048  # 16 elements a thread with 4 warps: four 16-byte loads of float32 in flight
+    else:
+        least, slice_least, enough, most_slices = 2048, 16384, 4, 16  # fixed: sums do not depend on the thread count
+        tile = min(16384, max(least, power_of_2(65536 // steps)))  # 64k elements a program, sums in the L1 cache
+    block_o = max(1, min(tile // lanes, power_of_2(n)))
+    while cdiv(n, block_o) * cdiv(C, block_c) < enough and block_o > 1 and block_o * lanes > least:
+        block_o //= 2
+    programs = cdiv(n, block_o) * cdiv(C, block_c)
+
+    slices = 1
+    if programs < enough:  # a slice of fewer than slice_least elements does not pay for the second launch
+        slices = max(1, min(most_slices, cdiv(2 * enough, programs), steps * block_o * lanes // slice_least))
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "BLOCK_O": block_o, "BLOCK_K": block_k, "BLOCK_C": block_c, "UNROLL": 1}
+    if gpu:
+        meta |= {"UNROLL": 4 if each >= 8 else 1, "num_warps": max(1, min(4, block_o * lanes // 128))}
+    return Plan((programs, cdiv(steps, each)), meta)
+
+
+def _columns(K: int, most: int) -> int:
+    """Columns of a step through rows of K: the next power of two up to 32, beyond it as many as waste least lanes."""
+    if K <= 32:
+        return power_of_2(K)
+    sizes = [size for size in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if size <= most]
+    return max(size for size in sizes if cdiv(K, size) * size <= 1.2 * K or size == 16)
+
+
+@heuristic
+def add_slices(slices: int, n: int, device: torch.device) -> Plan:
+    """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
+    block_s = power_of_2(slices)
+    block = max(1, min(power_of_2(n), 4096 // block_s))
+    return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
+
+
+@heuristic
+def matmul(M: int, N: int, K: int, dtype: torch.dtype, may_slice: bool, device: torch.device) -> Plan:
+    """Tiles [BLOCK_M, BLOCK_N] of a product [M, N]; slices of its sum over K if it may and tiles are too few."""
+    gpu = device.type == "cuda"
+    if not gpu:
+        block_m, block_n, block_k, enough, launch = 128, 128, 64, 4, {}  # operands of 32 KB each: they stay in L2
+    elif dtype.itemsize == 2:  # three stages of operands take 96 KB of shared memory: no GPU since sm_80 has less
+        block_m, block_n, block_k, enough, launch = 128, 128, 64, multiprocessors(device), {"num_warps": 8}
+    elif dtype.itemsize == 4:
+        block_m, block_n, block_k, enough, launch = 128, 128, 32, multiprocessors(device), {"num_warps": 8}
+    else:
+        block_m, block_n, block_k, enough, launch = 64, 64, 16, multiprocessors(device), {"num_warps": 4}
+    block_m, block_n = (max(16, min(block, power_of_2(size))) for block, size in ((block_m, M), (block_n, N)))
+    while cdiv(M, block_m) * cdiv(N, block_n) < enough and max(block_m, block_n) > 64:
+        block_m, block_n = (block_m // 2, block_n) if block_m >= block_n else (block_m, block_n // 2)
+    block_k = max(16, min(block_k, power_of_2(K)))
+
+    tiles, steps, slices = cdiv(M, block_m) * cdiv(N, block_n), cdiv(K, block_k), 1
+    if may_slice and tiles < enough:
+        slices = max(1, min(32, cdiv(enough, tiles), steps // 4))  # fewer steps would not pay for adding the slices
+    each = cdiv(steps, slices)
+    blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
+    return Plan((tiles, cdiv(steps, each)), {"STEPS": each, "EVEN_K": K % block_k == 0, **blocks, **launch})
+
+
+def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
+    """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
+    if reason := HAND_TUNED.get((executor, name)):
+        return reason
+    least = FEWEST_ELEMENTS.get((executor, name))
+    if least is not None and numel < least:
+        return f"faster in torch below {least} elements"
+    return None
+
+
+# (executor, operator) -> the size below which torch's operator was measured faster
+FEWEST_ELEMENTS: dict[tuple[str, str], int] = {}
+
+# (executor, operator) -> why torch's operator is preferred at every size
+HAND_TUNED: dict[tuple[str, str], str] = {
+    ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
+    ("native", "linear"): "MKL tunes a plain product by hand",
+    ("native", "linear_activation"): "MKL tunes the product by hand, which outweighs one pass less",
+    ("interpreter", "linear"): "torch tunes a plain product by hand",
+}
