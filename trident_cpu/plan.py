@@ -153,9 +153,15 @@ class Planner:
         range to check, so they only fit where they are equal."""
         if not self.aliasing.same_place(op, other):
             return False
-        mine, theirs = op.operands[0], other.operands[0]
-        tiles = any(leaf.type.is_tile for leaf in self.leaves_of([mine, theirs]))
+        mine, (theirs, *masks) = op.operands[0], other.operands
+        if other.name == "tt.load" and self.aliasing.conflict(other, op) and self.has_tiles(masks):
+            return False  # its tile cannot be copied beforehand: its mask may be made in this very nest
+        tiles = self.has_tiles([mine, theirs])
         return not tiles or other.name == "tt.store" or same_address(mine, theirs)
+
+    def has_tiles(self, values: Iterable[Value]) -> bool:
+        """Do the values rest on tiles that had to be made?"""
+        return any(leaf.type.is_tile for leaf in self.leaves_of(values))
 
     # ---- what is kept in memory
 

@@ -285,9 +285,9 @@ class Access:
         lanes, kind = self.lanes, stored(val.element)
         text = lanes_of(self.fe, val, lanes)
         if val.element == "i1":
-            text = self.as_byte_lanes(text)
-        slot = self.b.alloca(f"<{lanes} x {kind}>")
-        self.b.emit(f"store <{lanes} x {kind}> {text}, ptr {slot}")
+            text = self.as_byte_lanes(text) if lanes > 1 else self.as_byte(text, "i1")
+        slot = self.b.alloca(f"[{lanes} x {kind}]")
+        self.b.emit(f"store {kind if lanes == 1 else f'<{lanes} x {kind}>'} {text}, ptr {slot}")
         return slot, kind
 
     def modify(self, op: Op, pointer: str, value: str, element: str) -> str:
