@@ -35,6 +35,7 @@ class Case:
     module: Callable[[type], torch.nn.Module] | None = None  # cls -> an instance with one input
     cls: str = ""  # its name in torch.nn and trident.nn
     takes: int = 1  # how many of the floating inputs it takes; the others are its parameters
+    also: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {}  # and what it takes by name, from the first
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
     bench: Sequence[Shape] = ()
     name: str = field(default="", compare=False)
@@ -250,6 +251,7 @@ def _loss(
         cls=cls,
         module=(lambda cls: cls(**options)) if module else None,
         takes=2,
+        also=extra,
         bench=FLAT_BENCH,
     )
 
@@ -492,14 +494,12 @@ CASES: dict[str, Case] = {
         "SoftMarginLoss",
         inputs=lambda shape: [3 * randn(*shape)],
         extra=_signs,
-        module=False,
     ),
     "soft_margin_loss.none": _loss(
         "soft_margin_loss",
         "SoftMarginLoss",
         inputs=lambda shape: [3 * randn(*shape)],
         extra=_signs,
-        module=False,
         reduction="none",
     ),
     "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),

@@ -333,12 +333,9 @@ def binary_cross_entropy(
     What is outside [0, 1] raises on CPUs, as in torch. Compiled and on GPUs an input outside gives NaN (where torch
     stops the whole process).
     """
-    on_gpu = input.device.type == "cuda"
-    unless = "torch refuses it under autocast" if on_gpu and torch.is_autocast_enabled("cuda") else None
-    checked = not (on_gpu or torch.compiler.is_compiling())
-    y = _loss(
-        "binary_cross_entropy", input, target, reduction, size_average, reduce, w=weight, b=checked, unless=unless
-    )
+    name, checked = "binary_cross_entropy", not (input.device.type == "cuda" or torch.compiler.is_compiling())
+    unless = autocast.refused(name, input)
+    y = _loss(name, input, target, reduction, size_average, reduce, w=weight, b=checked, unless=unless)
     if y is None or (checked and _has_nan(y)):  # torch says what is wrong
         return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
     return y

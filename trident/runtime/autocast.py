@@ -42,6 +42,16 @@ FLOAT32: dict[str, frozenset[str]] = {
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
 
+REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
+
+
+def refused(name: str, x: Tensor) -> str | None:
+    """Why torch raises for this operator under autocast, or None."""
+    device = x.device.type
+    if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
+        return "torch refuses it under autocast"
+    return None
+
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:
     """The dtype that torch's operator would return for `x`: float32 if autocast promotes it, else x's own."""
