@@ -11,6 +11,8 @@ import os
 import threading
 from typing import Any
 
+from trident_cpu.llvm_bugs import one_lane_stores
+
 # One compilation at a time in a process: LLVM has one context, MLIR its own locks.
 lock = threading.RLock()
 # A child forked while another thread compiles would inherit a half-changed LLVM and a lock that nobody releases.
@@ -78,7 +80,8 @@ def _optimised(llvm_ir: str) -> Any:
     tuning.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
-    return module
+    mended = one_lane_stores(str(module))
+    return llvm.parse_assembly(mended) if mended else module
 
 
 def to_object(llvm_ir: str) -> bytes:
