@@ -24,6 +24,8 @@ def _llvm() -> Any:
     """llvmlite's binding layer, with the native target ready and the C libraries that generated code may call."""
     import llvmlite.binding as llvm
 
+    if llvm.llvm_version_info[0] < 22:  # older ones know another form of masked loads and stores, and crash on ours
+        raise ImportError(f"trident_cpu needs llvmlite 0.48 or newer (LLVM 22); LLVM here is {llvm.llvm_version_info}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # Extension modules load these privately, where a symbol search over the process does not see them.
