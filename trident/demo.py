@@ -19,7 +19,7 @@ from trident.runtime.launch import executor
 # Steps and sizes that end well under two minutes on two cores. The interpreter runs kernels as Python.
 SIZES = {
     "interpreter": {"steps": 30, "width": 32, "depth": 1, "batch": 64},
-    "native": {"steps": 300, "width": 64, "depth": 2, "batch": 128},
+    "native": {"steps": 200, "width": 64, "depth": 2, "batch": 128},
     "gpu": {"steps": 1000, "width": 128, "depth": 4, "batch": 256},
 }
 

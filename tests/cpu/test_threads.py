@@ -47,6 +47,7 @@ THREES = torch.full((N,), 3.0)  # made before the fork: torch's own parallel ope
 
 
 def _in_child(queue):
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a parallel operator of torch, too
     queue.put((threads.team_size(), float(squared(THREES)[-1])))
 
 
