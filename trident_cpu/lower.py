@@ -38,7 +38,7 @@ class Lowered:
 def lower(
     ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False
 ) -> Lowered:
-    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for what it does not know."""
+    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for what is unknown."""
     module = parse(ttir)
     verify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)
