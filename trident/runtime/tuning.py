@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trident.runtime.launch import INTERPRETED
+
 
 class Plan(NamedTuple):
     """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
@@ -75,8 +77,13 @@ def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
+# Elements of a tile of rows on a CPU: 8 KiB of float32, so that the tiles a kernel keeps between its reductions stay in
+# the L1 cache (softmax backward 1024x1024: 0.27 ms against 0.80 ms at 16384). The interpreter pays per program instead.
+CPU_ROWS = 16384 if INTERPRETED else 2048
+
+
 def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
-    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
+    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: CPU_ROWS) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
         live = power_of_2(live)
@@ -84,7 +91,7 @@ def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]
         # 32 registers a thread for the data, 64 with 16 warps
         warps = min(16, max(4, block_m * block_n * live // 1024))
         return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
-    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+    return {"BLOCK_M": max(1, min(CPU_ROWS // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
