@@ -268,13 +268,36 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     return None
 
 
+# native: docs/measured.md, "Where torch is faster on a CPU"
+_LEAST_NATIVE = {
+    4096: ("alpha_dropout",),
+    8192: ("binary_cross_entropy", "dropout", "mish"),
+    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    32768: ("rrelu", "tanh"),
+    65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    262144: ("binary_cross_entropy_with_logits",),
+    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
+    1048576: ("softmin",),
+}
+
 # (executor, operator) -> the size below which torch's operator was measured faster
-FEWEST_ELEMENTS: dict[tuple[str, str], int] = {}
+FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
+    ("native", name): least for least, names in _LEAST_NATIVE.items() for name in names
+}
+
+_NEVER_NATIVE = {
+    "a vector loop at memory speed gains nothing": (
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+    ),
+    "torch's loop was measured faster": ("gelu", "layer_norm", "log_softmax", "softmax"),
+    "MKL tunes the product by hand": ("linear", "linear_activation"),
+}
 
 # (executor, operator) -> why torch's operator is preferred at every size
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
-    ("native", "linear"): "MKL tunes a plain product by hand",
-    ("native", "linear_activation"): "MKL tunes the product by hand, which outweighs one pass less",
     ("interpreter", "linear"): "torch tunes a plain product by hand",
+    **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
