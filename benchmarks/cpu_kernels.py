@@ -2,6 +2,7 @@
 
     python -m benchmarks.cpu_kernels                 # every row
     python -m benchmarks.cpu_kernels --rows silu softmax --rounds 15
+    python -m benchmarks.cpu_kernels --single        # on a machine that others use too
 
 Contenders of a row run in turns, so that a busy or throttled machine slows all alike; a figure is the median over the
 rounds, a ratio the other's median over ours (above 1: ours is faster). Outputs are allocated before on every side: a
@@ -194,6 +195,11 @@ ROWS: dict[str, Callable[[], Row]] = {
 }
 
 
+# --single: CPU time of one thread instead of wall time of all, which a busy machine disturbs less; what is bound by
+# memory looks other than on all cores
+clock = time.perf_counter
+
+
 def in_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     """Median seconds of each call."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -202,9 +208,9 @@ def in_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -287,7 +293,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu_kernels")
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, "compile"], default=[*ROWS, "compile"])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--single", action="store_true", help="one thread, CPU time: for a busy machine")
     given = parser.parse_args()
+    if given.single:
+        global clock
+        clock = time.thread_time
+        torch.set_num_threads(1)
     name, _, _ = jit.host()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, triton {triton.__version__}")
     enough = [measure(ROWS[row](), given.rounds) for row in given.rows if row != "compile"]

@@ -11,6 +11,8 @@ import os
 import threading
 from typing import Any
 
+from trident_cpu.llvm_bugs import one_lane_stores
+
 # One compilation at a time in a process: LLVM has one context, MLIR its own locks.
 lock = threading.RLock()
 # A child forked while another thread compiles would inherit a half-changed LLVM and a lock that nobody releases.
@@ -22,6 +24,8 @@ def _llvm() -> Any:
     """llvmlite's binding layer, with the native target ready and the C libraries that generated code may call."""
     import llvmlite.binding as llvm
 
+    if llvm.llvm_version_info[0] < 22:  # older ones know another form of masked loads and stores, and crash on ours
+        raise ImportError(f"trident_cpu needs llvmlite 0.48 or newer (LLVM 22); LLVM here is {llvm.llvm_version_info}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # Extension modules load these privately, where a symbol search over the process does not see them.
@@ -78,7 +82,8 @@ def _optimised(llvm_ir: str) -> Any:
     tuning.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
-    return module
+    mended = one_lane_stores(str(module))
+    return llvm.parse_assembly(mended) if mended else module
 
 
 def to_object(llvm_ir: str) -> bytes:

@@ -47,9 +47,9 @@ def cache_bytes() -> int:
     """Size of the last-level cache: results larger than this are gone from it before anyone reads them."""
     try:
         text = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
-    except OSError:  # a container may hide it
+        return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
+    except (OSError, ValueError, KeyError, IndexError):  # hidden by a container, or not told
         return 32 << 20
-    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
 
 
 class _Arena(threading.local):
