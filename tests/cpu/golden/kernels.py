@@ -90,16 +90,16 @@ def count(x, y, total, n, BLOCK: tl.constexpr):
     tl.atomic_max(total, tl.sum(b_x, 0))
 
 
-F, I = "*fp32", "*i32"
+FLOATS, INTS = "*fp32", "*i32"
 KERNELS = [
-    (add, {"x": F, "y": F, "z": F, "n": "i32"}, 64),
-    (softmax, {"x": F, "y": F, "n": "i32"}, 128),
-    (matmul, {"a": F, "b": F, "c": F, "K": "i32"}, 16),
-    (control, {"x": F, "y": F, "n": "i32"}, 32),
-    (scan, {"x": F, "y": F}, 64),
-    (layout, {"x": F, "y": F}, 16),
-    (dropout, {"x": F, "y": F, "seed": "i32", "n": "i32"}, 64),
-    (count, {"x": I, "y": I, "total": I, "n": "i32"}, 64),
+    (add, {"x": FLOATS, "y": FLOATS, "z": FLOATS, "n": "i32"}, 64),
+    (softmax, {"x": FLOATS, "y": FLOATS, "n": "i32"}, 128),
+    (matmul, {"a": FLOATS, "b": FLOATS, "c": FLOATS, "K": "i32"}, 16),
+    (control, {"x": FLOATS, "y": FLOATS, "n": "i32"}, 32),
+    (scan, {"x": FLOATS, "y": FLOATS}, 64),
+    (layout, {"x": FLOATS, "y": FLOATS}, 16),
+    (dropout, {"x": FLOATS, "y": FLOATS, "seed": "i32", "n": "i32"}, 64),
+    (count, {"x": INTS, "y": INTS, "total": INTS, "n": "i32"}, 64),
 ]
 
 
