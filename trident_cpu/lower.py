@@ -2,7 +2,10 @@
 
     parse -> verify -> per function: plan (nests, buffers) -> emit -> math functions -> text
 
-The IR defines `void @<name>.range(ptr args, i64 begin, i64 end, i32 gx, i32 gy, i32 gz, ptr scratch, ptr report)`,
+The IR defines
+
+    void @<name>.range(ptr args, i64 begin, i64 end, i32 gx, i32 gy, i32 gz, ptr scratch, ptr report)
+
 which runs the programs begin .. end - 1 of the grid, x fastest. `args` holds 8 bytes per kernel parameter, little
 endian, then an i64 of flags (bit 0: results are larger than the cache, see emit/stream.py). `scratch` is the calling
 thread's arena of `Lowered.scratch_bytes`, aligned to 64 bytes. `report` is a record of 64 bytes: i64 code (0: none),
@@ -35,7 +38,7 @@ class Lowered:
 def lower(
     ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False
 ) -> Lowered:
-    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises CompileError for anything it does not know."""
+    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for what is unknown."""
     module = parse(ttir)
     verify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)

@@ -5,7 +5,7 @@ each step evaluates what it needs. The planner decides three things and nothing 
 
     which nest an op joins      the latest of its shape that it may move up to, past steps it does not depend on
     what is kept                values that a later step reads go to a buffer as their nest runs
-    what is made beforehand     costly values of lower rank (row indices with a division) or used in a loop
+    what is made beforehand     costly values of lower rank (row indices with a division), costly values used in a loop
 """
 
 from __future__ import annotations

@@ -292,8 +292,8 @@ def test_unary(name: str, dtype: torch.dtype) -> None:
 
 FLOAT_BINARY = {
     "add": (_add, torch.add), "sub": (_sub, torch.sub), "mul": (_mul, torch.mul), "div": (_div, torch.div),
-    "fmod": (_mod, torch.fmod), "maximum_nan": (_maximum_nan, torch.maximum),
-    "minimum_nan": (_minimum_nan, torch.minimum),
+    "fmod": (_mod, torch.fmod),
+    "maximum_nan": (_maximum_nan, torch.maximum), "minimum_nan": (_minimum_nan, torch.minimum),
     "maximum": (_maximum, torch.fmax), "minimum": (_minimum, torch.fmin),
     "where": (_where, lambda x, y: torch.where(x > y, x, y * 2)), "fma": (_fma, lambda x, y: x * y + x),
     "clamp_nan": (_clamp_nan, lambda x, y: x.clamp(-0.5, 0.75)),

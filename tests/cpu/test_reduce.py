@@ -120,7 +120,7 @@ def scan_kernel(x, y, OP: tl.constexpr, AXIS: tl.constexpr, REVERSE: tl.constexp
     elif OP == "prod":
         b_y = tl.cumprod(b_x, AXIS, reverse=REVERSE)
     else:
-        _, b_y = tl.associative_scan((b_x * 0.5, b_x), AXIS, _linear, reverse=REVERSE)
+        _a, b_y = tl.associative_scan((b_x * 0.5, b_x), AXIS, _linear, reverse=REVERSE)
     store2(y, b_y, M, N)
 
 

@@ -45,7 +45,7 @@ LIBDEVICE = {
     "fast_divide": "arith.divf", "fmax": "arith.maxnumf", "fmin": "arith.minnumf", "div_rn": "arith.divf",
     "sqrt_rn": "math.sqrt", "rsqrt_rn": "math.rsqrt", "fma_rn": "math.fma", "isnan": "math.isnan",
     "isinf": "math.isinf", "finite": "math.isfinite", "isfinited": "math.isfinite", "abs": "math.absi",
-    "popc": "math.ctpop", "fast_fdivide": "arith.divf",
+    "fast_fdivide": "arith.divf", "popc": "math.ctpop",
     "mul_rn": "arith.mulf", "add_rn": "arith.addf", "sub_rn": "arith.subf",
 }  # fmt: skip
 
