@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trident.runtime.launch import INTERPRETED
+
 
 class Plan(NamedTuple):
     """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
@@ -75,8 +77,13 @@ def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
+# Elements of a tile of rows on a CPU: 8 KiB of float32, so that the tiles a kernel keeps between its reductions stay in
+# the L1 cache (softmax backward 1024x1024: 0.27 ms against 0.80 ms at 16384). The interpreter pays per program instead.
+CPU_ROWS = 16384 if INTERPRETED else 2048
+
+
 def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
-    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
+    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: CPU_ROWS) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
         live = power_of_2(live)
@@ -84,7 +91,7 @@ def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]
         # 32 registers a thread for the data, 64 with 16 warps
         warps = min(16, max(4, block_m * block_n * live // 1024))
         return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
-    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+    return {"BLOCK_M": max(1, min(CPU_ROWS // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
@@ -261,13 +268,36 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     return None
 
 
+# native: docs/measured.md, "Where torch is faster on a CPU"
+_LEAST_NATIVE = {
+    4096: ("alpha_dropout",),
+    8192: ("binary_cross_entropy", "dropout", "mish"),
+    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    32768: ("rrelu", "tanh"),
+    65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    262144: ("binary_cross_entropy_with_logits",),
+    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
+    1048576: ("softmin",),
+}
+
 # (executor, operator) -> the size below which torch's operator was measured faster
-FEWEST_ELEMENTS: dict[tuple[str, str], int] = {}
+FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
+    ("native", name): least for least, names in _LEAST_NATIVE.items() for name in names
+}
+
+_NEVER_NATIVE = {
+    "a vector loop at memory speed gains nothing": (
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+    ),
+    "torch's loop was measured faster": ("gelu", "layer_norm", "log_softmax", "softmax"),
+    "MKL tunes the product by hand": ("linear", "linear_activation"),
+}
 
 # (executor, operator) -> why torch's operator is preferred at every size
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
-    ("native", "linear"): "MKL tunes a plain product by hand",
-    ("native", "linear_activation"): "MKL tunes the product by hand, which outweighs one pass less",
     ("interpreter", "linear"): "torch tunes a plain product by hand",
+    **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
