@@ -47,6 +47,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (2, 1000))
 LONG_ROWS = (*ROWS, (2, 65537), (3, 32769))
+CHANNELS_BENCH = {3: ((32, 64, 4096),), 4: ((1, 3, 16, 16), (64, 64, 56, 56)), 5: ((8, 64, 16, 28, 28),)}  # by dim
 ROWS_BENCH = ((4, 256), (256, 1024), (4096, 4096))
 
 
@@ -146,7 +147,7 @@ def _softmax(
         errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a")),
         cls=cls,
         module=(lambda cls: cls(dim) if cls.__name__ != "Softmax2d" else cls()) if module else None,
-        bench=ROWS_BENCH,
+        bench=CHANNELS_BENCH[4] if shapes is COLUMNS else ROWS_BENCH,
     )
 
 
@@ -215,7 +216,7 @@ def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) 
         errors=(lambda f: f(torch.randn(2, 3), -0.1), lambda f: f(torch.randn(2, 3), 1.1), *errors),
         cls=cls,
         module=lambda cls: cls(0.3),
-        bench=FLAT_BENCH if shapes is FLAT else ((1, 3, 16, 16), (64, 64, 56, 56)),
+        bench=FLAT_BENCH if shapes is FLAT else CHANNELS_BENCH[len(shapes[0])],
     )
 
 

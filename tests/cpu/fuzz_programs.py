@@ -48,7 +48,7 @@ def twice_plus_there(x, y):
 
 
 class Program:
-    """`source` and `outputs`; inputs are x0..x4 (see fuzz.py) and the scalars n, k, s."""
+    """`source` and `outputs`; inputs are x0..x5 (see fuzz.py) and the scalars n, k, s."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.random = seed, random.Random(seed)
@@ -130,7 +130,7 @@ class Program:
         outputs = ", ".join(output.name for output in self.outputs)
         return HELPERS + "\n".join([
             "@triton.jit",
-            f"def kernel(x0, x1, x2, x3, x4, temp, {outputs}, n, k, s, SIZE: tl.constexpr):",
+            f"def kernel(x0, x1, x2, x3, x4, x5, temp, {outputs}, n, k, s, SIZE: tl.constexpr):",
             *self.lines,
         ]) + "\n"  # fmt: skip
 

@@ -30,6 +30,12 @@ def scalar_load(p: Program) -> None:
     p.new(f"tl.load({buffer} + ({index}))", p.BUFFERS[buffer], (), 4.0 if buffer == "x0" else 0.0)
 
 
+def load_bfloat16(p: Program) -> None:
+    """Only read, and 0 elsewhere: the interpreter truncates to bfloat16, and takes the 1 of `other=1` for its bits."""
+    other = p.random.choice(["", ", at < n, other=0"])
+    p.new(f"tl.load(x5 + ((at * 3 + pid) & (SIZE - 1)){other}).to(tl.float32)", "float32", p.shape, 4.0)
+
+
 def wild(p: Program) -> None:
     """NaN, infinities, subnormals and zeros of both signs, through the operations that must keep them."""
     r = p.random
@@ -346,5 +352,6 @@ STEPS: dict[Callable[[Program], None], int] = {
     atomic: 1,
     scalar_load: 1,
     wild: 2,
+    load_bfloat16: 1,
     pointer_loop: 1,
 }

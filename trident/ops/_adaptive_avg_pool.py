@@ -73,7 +73,9 @@ def _windows_kernel(
     lanes = tl.arange(0, BLOCK_K * BLOCK_C)[None, :]
     columns, channels = lanes // BLOCK_C, c_begin + (lanes % BLOCK_C if BLOCK_C > 1 else tl.zeros((1, 1), tl.int32))
     inside = (outputs < n) & (channels < C)
-    first = tl.multiple_of(planes * PLANE + ((d * H + h) * W + w) * C, (ALIGN, ALIGN))
+    first = planes * PLANE + ((d * H + h) * W + w) * C
+    if BLOCK_O > 1:  # Triton makes scalars of [1, 1] tensors, and then trips over hints for two axes
+        first = tl.multiple_of(first, (ALIGN, ALIGN))
     first = x + first + (columns * C + channels)
     b_y = accumulator(x, BLOCK_O, BLOCK_K * BLOCK_C)
     if SPREAD:

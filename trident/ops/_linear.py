@@ -84,9 +84,9 @@ def _product(
     """Write y [M, N] (and z, if given) from a [M, K] and b [K, N] of any strides."""
     (M, K), N = a.shape, b.shape[1]
     f = None if activation is None else ACTIVATIONS[activation].f
-    plan = tuning.matmul(M, N, K, a.dtype, bias is None and z is None and f is None, a.device)
     # read where the kernel is launched, as torch does; only float32 on a GPU has a faster and less precise product
-    fast = a.dtype == torch.float32 and a.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    tf32 = a.dtype == torch.float32 and a.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    plan = tuning.matmul(M, N, K, a.dtype, tf32, bias is None and z is None and f is None, a.device)
     slices = plan.grid[-1] if len(plan.grid) > 1 else 1
     found = y if slices == 1 else new_slices(slices, y, a)
     launch(
@@ -94,7 +94,7 @@ def _product(
         plan.grid,
         *(found, z, a, b, None if bias is None else bias.contiguous(), M, N, K, *a.stride(), *b.stride()),
         F=f,
-        PRECISION="tf32" if fast else "ieee",
+        PRECISION="tf32" if tf32 else "ieee",
         **plan.meta,
     )
     if slices > 1:

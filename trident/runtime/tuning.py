@@ -233,18 +233,21 @@ def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
 
 
+# [BLOCK_M, BLOCK_N, BLOCK_K] of a product on a GPU by the operands' bytes (4: not rounded to tf32). Three stages of
+# operands take at most 96 KB of shared memory, which every GPU since sm_80 has, and no variant spills registers
+PRODUCT_TILES = {2: (128, 128, 64), 4: (128, 64, 16), 8: (64, 64, 16)}
+TF32_TILE = (128, 128, 32)
+
+
 @heuristic
-def matmul(M: int, N: int, K: int, dtype: torch.dtype, may_slice: bool, device: torch.device) -> Plan:
+def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bool, device: torch.device) -> Plan:
     """Tiles [BLOCK_M, BLOCK_N] of a product [M, N]; slices of its sum over K if it may and tiles are too few."""
-    gpu = device.type == "cuda"
-    if not gpu:
-        block_m, block_n, block_k, enough, launch = 128, 128, 64, 4, {}  # operands of 32 KB each: they stay in L2
-    elif dtype.itemsize == 2:  # three stages of operands take 96 KB of shared memory: no GPU since sm_80 has less
-        block_m, block_n, block_k, enough, launch = 128, 128, 64, multiprocessors(device), {"num_warps": 8}
-    elif dtype.itemsize == 4:
-        block_m, block_n, block_k, enough, launch = 128, 128, 32, multiprocessors(device), {"num_warps": 8}
+    if device.type == "cuda":
+        block_m, block_n, block_k = TF32_TILE if tf32 else PRODUCT_TILES[dtype.itemsize]
+        enough = multiprocessors(device)
     else:
-        block_m, block_n, block_k, enough, launch = 64, 64, 16, multiprocessors(device), {"num_warps": 4}
+        block_m, block_n, block_k = 128, 128, 64  # operands of 32 KB each stay in the L2 cache
+        enough = 4  # fixed: sums do not depend on the thread count
     block_m, block_n = (max(16, min(block, power_of_2(size))) for block, size in ((block_m, M), (block_n, N)))
     while cdiv(M, block_m) * cdiv(N, block_n) < enough and max(block_m, block_n) > 64:
         block_m, block_n = (block_m // 2, block_n) if block_m >= block_n else (block_m, block_n // 2)
@@ -254,8 +257,11 @@ def matmul(M: int, N: int, K: int, dtype: torch.dtype, may_slice: bool, device: 
     if may_slice and tiles < enough:
         slices = max(1, min(32, cdiv(enough, tiles), steps // 4))  # fewer steps would not pay for adding the slices
     each = cdiv(steps, slices)
-    blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
-    return Plan((tiles, cdiv(steps, each)), {"STEPS": each, "EVEN_K": K % block_k == 0, **blocks, **launch})
+    meta = {"STEPS": each, "EVEN_K": K % block_k == 0}
+    meta |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
+    if device.type == "cuda":
+        meta["num_warps"] = max(4, min(8, block_m * block_n // 1024))
+    return Plan((tiles, cdiv(steps, each)), meta)
 
 
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
