@@ -7,8 +7,12 @@ PYTHON := $(VENV)/bin/python
 demo: $(VENV)/ready
 	$(PYTHON) -m trident demo
 
+# All tests on compiled kernels; then the values again in Triton's interpreter, which compiles nothing, and with every
+# access checked against its tensor's storage.
 test: lint
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -q -n 2
+	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 tests/test_laws.py -k "equals_float64 and (float32 or bfloat16)"
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 tests/test_laws.py -k "equals_float64 and float32"
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

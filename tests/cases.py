@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
+from trident.ops._activation import ACTIVATIONS
 
 Shape = tuple[int, ...]
 Errors = Sequence[Callable[[Callable[..., torch.Tensor]], object]]
@@ -33,6 +34,8 @@ class Case:
     errors: Errors = ()  # bad calls: f -> f(bad input)
     module: Callable[[type], torch.nn.Module] | None = None  # cls -> an instance with one input
     cls: str = ""  # its name in torch.nn and trident.nn
+    takes: int = 1  # how many of the floating inputs it takes; the others are its parameters
+    also: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {}  # and what it takes by name, from the first
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
     bench: Sequence[Shape] = ()
     name: str = field(default="", compare=False)
@@ -44,6 +47,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (2, 1000))
 LONG_ROWS = (*ROWS, (2, 65537), (3, 32769))
+CHANNELS_BENCH = {3: ((32, 64, 4096),), 4: ((1, 3, 16, 16), (64, 64, 56, 56)), 5: ((8, 64, 16, 28, 28),)}  # by dim
 ROWS_BENCH = ((4, 256), (256, 1024), (4096, 4096))
 
 
@@ -180,7 +184,7 @@ def _softmax(
         errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a")),
         cls=cls,
         module=(lambda cls: cls(dim) if cls.__name__ != "Softmax2d" else cls()) if module else None,
-        bench=ROWS_BENCH,
+        bench=CHANNELS_BENCH[4] if shapes is COLUMNS else ROWS_BENCH,
     )
 
 
@@ -194,6 +198,7 @@ def _activation(
     specials: Sequence[float] = (),
     errors: Errors = (),
     exact: Callable[..., torch.Tensor] | None = None,
+    module: Callable[[type], torch.nn.Module] | None = None,
     **kwargs: object,
 ) -> Case:
     return Case(
@@ -204,7 +209,7 @@ def _activation(
         specials=specials,
         errors=errors,
         cls=cls,
-        module=lambda cls: cls(*args, **kwargs),
+        module=module or (lambda cls: cls(*args, **kwargs)),
         bench=FLAT_BENCH,
     )
 
@@ -248,11 +253,74 @@ def _dropout(name: str, cls: str, shapes: Sequence[Shape], errors: Errors = ()) 
         errors=(lambda f: f(torch.randn(2, 3), -0.1), lambda f: f(torch.randn(2, 3), 1.1), *errors),
         cls=cls,
         module=lambda cls: cls(0.3),
-        bench=FLAT_BENCH if shapes is FLAT else ((1, 3, 16, 16), (64, 64, 56, 56)),
+        bench=FLAT_BENCH if shapes is FLAT else CHANNELS_BENCH[len(shapes[0])],
     )
 
 
 PLANES = ((2, 3, 4, 5), (1, 1, 1, 1), (5, 7, 33, 1))
+
+
+def _loss(
+    name: str,
+    cls: str,
+    *,
+    inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [randn(*shape), randn(*shape)],
+    extra: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {},  # made from the input, not differentiated
+    module: bool = True,
+    specials: Sequence[float] | None = None,
+    **options: object,
+) -> Case:
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda x, *t: f(x, *t, **extra(x.detach()), **options)
+
+    reduced = options.get("reduction") != "none"
+    bad: Errors = (
+        lambda f: f(torch.rand(2), torch.rand(2), reduction="no"),
+        lambda f: f(torch.rand(2), torch.rand(3)),
+    )
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=FLAT,
+        inputs=inputs,
+        reduced=(lambda shape: math.prod(shape)) if reduced else (lambda shape: 1),
+        specials=specials,
+        errors=bad,
+        cls=cls,
+        module=(lambda cls: cls(**options)) if module else None,
+        takes=2,
+        also=extra,
+        bench=FLAT_BENCH,
+    )
+
+
+def _ramp(x: torch.Tensor) -> torch.Tensor:
+    """[x.shape[-1]], in [0, 2)."""
+    return torch.arange(x.shape[-1], device=x.device).remainder(5).to(x.dtype) * 0.5
+
+
+def _weight(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"weight": _ramp(x)}
+
+
+def _signs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"target": torch.where(torch.arange(x.numel(), device=x.device) % 3 == 0, 1, -1).to(x.dtype).view(x.shape)}
+
+
+def _shares(shape: Shape) -> list[torch.Tensor]:
+    return [0.05 + 0.9 * torch.rand(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)]
+
+
+def _logits(shape: Shape) -> list[torch.Tensor]:
+    return [3 * randn(*shape), torch.rand(shape, dtype=torch.float64)]
+
+
+def _divergence(shape: Shape) -> list[torch.Tensor]:
+    return [randn(*shape), 0.05 + torch.rand(shape, dtype=torch.float64)]
+
+
+def _rates(shape: Shape) -> list[torch.Tensor]:
+    return [0.1 + torch.rand(shape, dtype=torch.float64), 3 * torch.rand(shape, dtype=torch.float64)]
 
 
 def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
@@ -272,6 +340,32 @@ def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Sh
         cls=f"AdaptiveAvgPool{pooled}d",
         module=lambda cls: cls(size),
         bench=bench,
+    )
+
+
+def _linear(N: int = 5, bias: bool = True, activation: str | None = None) -> Case:
+    def reference(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        y = F.linear(x, *rest)
+        return y if activation is None else ACTIVATIONS[activation].torch(y)
+
+    plain = activation is None
+    return Case(
+        ours=lambda *inputs: T.linear(*inputs, activation=activation),
+        reference=reference,
+        # not one element alone: a single f'(z) near its zero has the error of z's rounding and nothing to scale it by
+        shapes=((2, 3, 4), (1, 1) if plain else (5, 1), (7,), (33, 257), (2, 130, 33), (1030, 7)),
+        inputs=lambda shape: [randn(*shape), *([randn(N, shape[-1]), randn(N)][: 1 + bias])],
+        reduced=lambda shape: max(shape[-1], N, torch.Size(shape[:-1]).numel()),
+        errors=(
+            lambda f: f(torch.randn(2, 3), torch.randn(5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4), torch.randn(3)),
+            lambda f: f(torch.randn(2, 4), torch.randn(2, 5, 4)),
+            lambda f: f(torch.randn(2, 4), torch.randn(5, 4).double()),
+            lambda f: f(torch.tensor(2.0), torch.randn(5, 4)),
+        ),
+        cls="Linear" if plain else "",
+        module=(lambda cls: cls(4, N, bias)) if plain else None,
+        bench=((256, 256), (4096, 1024)),
     )
 
 
@@ -303,6 +397,29 @@ FLAT = ((2, 3, 4, 5), (1,), (7, 33), (257,), (65537,))
 FLAT_BENCH = ((1024,), (512, 512), (4096, 4096))
 
 CASES: dict[str, Case] = {
+    "binary_cross_entropy": _loss("binary_cross_entropy", "BCELoss", inputs=_shares),
+    "binary_cross_entropy.none": _loss("binary_cross_entropy", "BCELoss", inputs=_shares, reduction="none"),
+    "binary_cross_entropy.weight": _loss(
+        "binary_cross_entropy", "BCELoss", inputs=_shares, extra=_weight, module=False, reduction="sum"
+    ),
+    "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits),
+    "binary_cross_entropy_with_logits.none": _loss(
+        "binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits, reduction="none", specials=()
+    ),
+    "binary_cross_entropy_with_logits.weights": _loss(
+        "binary_cross_entropy_with_logits",
+        "BCEWithLogitsLoss",
+        inputs=_logits,
+        extra=lambda x: {**_weight(x), "pos_weight": _ramp(x) + 0.5},
+        module=False,
+        reduction="none",
+    ),
+    "linear": _linear(),
+    "linear.no_bias": _linear(bias=False),
+    "linear.wide": _linear(N=257),
+    "linear.gelu": _linear(activation="gelu"),
+    "linear.relu": _linear(activation="relu", N=33),
+    "linear.silu": _linear(activation="silu", bias=False),
     "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
     "celu.alpha": _activation(
         # torch's float64 backward rounds 1 / alpha to float32
@@ -328,6 +445,8 @@ CASES: dict[str, Case] = {
     "glu": _glu(-1, ((2, 3, 4, 6), (2,), (7, 66), (257, 2), (2, 131074))),
     "glu.channels": _glu(1, ((2, 4, 3, 5), (1, 2), (7, 10, 33), (3, 2, 20000))),
     "glu.first": _glu(0, ((2, 3, 4, 5), (2, 1), (66, 7), (4, 5, 33))),
+    "huber_loss": _loss("huber_loss", "HuberLoss", delta=0.7),
+    "huber_loss.none": _loss("huber_loss", "HuberLoss", delta=0.7, reduction="none", specials=()),
     "hardshrink": _activation("hardshrink", "Hardshrink", specials=(-0.5, 0.5)),
     "hardshrink.lambd": _activation("hardshrink", "Hardshrink", 0.0),
     "hardsigmoid": _activation(
@@ -345,8 +464,22 @@ CASES: dict[str, Case] = {
     "leaky_relu": _activation("leaky_relu", "LeakyReLU"),
     "leaky_relu.slope": _activation("leaky_relu", "LeakyReLU", -0.3),
     "logsigmoid": _activation("logsigmoid", "LogSigmoid"),
+    "mse_loss": _loss("mse_loss", "MSELoss"),
+    "mse_loss.none": _loss("mse_loss", "MSELoss", reduction="none", specials=()),
+    "mse_loss.sum": _loss("mse_loss", "MSELoss", reduction="sum"),
     "mish": _activation("mish", "Mish", specials=(19.5, 20.5)),
     "relu6": _activation("relu6", "ReLU6", specials=(6.0,)),
+    "rrelu": Case(
+        ours=lambda x: T.rrelu(x, 0.1, 0.4, True),
+        reference=lambda x: F.rrelu(x, 0.1, 0.4, True),
+        shapes=FLAT,
+        random=True,
+        errors=(lambda f: f(torch.randn(2), 0.5, 0.1, True),),
+        cls="RReLU",
+        module=lambda cls: cls(0.1, 0.4),
+        bench=FLAT_BENCH,
+    ),
+    "rrelu.eval": _activation("rrelu", "RReLU", 0.1, 0.4, module=lambda cls: cls(0.1, 0.4).eval()),
     "selu": _activation("selu", "SELU"),
     "sigmoid": _activation("sigmoid", "Sigmoid"),
     "silu": _activation("silu", "SiLU"),
@@ -370,6 +503,42 @@ CASES: dict[str, Case] = {
     "prelu": _prelu(False, FLAT),
     "prelu.channels": _prelu(
         True, ((2, 3, 4, 5), (1, 1), (7, 33), (3, 4, 33), (2, 5, 3, 1, 2), (3, 2, 40000), (999, 70))
+    ),
+    "kl_div": _loss("kl_div", "KLDivLoss", inputs=_divergence),
+    "kl_div.none": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="none", specials=()),
+    "kl_div.batchmean": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="batchmean"),
+    "kl_div.log": _loss("kl_div", "KLDivLoss", reduction="none", log_target=True, specials=()),
+    "l1_loss": _loss("l1_loss", "L1Loss"),
+    "l1_loss.none": _loss("l1_loss", "L1Loss", reduction="none", specials=()),
+    "poisson_nll_loss": _loss("poisson_nll_loss", "PoissonNLLLoss"),
+    "poisson_nll_loss.none": _loss("poisson_nll_loss", "PoissonNLLLoss", reduction="none", specials=()),
+    "poisson_nll_loss.rate": _loss(
+        "poisson_nll_loss", "PoissonNLLLoss", inputs=_rates, log_input=False, eps=1e-3, reduction="sum"
+    ),
+    "poisson_nll_loss.full": _loss(
+        "poisson_nll_loss",
+        "PoissonNLLLoss",
+        inputs=lambda shape: [randn(*shape)],
+        extra=lambda x: {"target": _ramp(x).mul(2).expand(x.shape)},
+        module=False,
+        full=True,
+        reduction="none",
+    ),
+    "smooth_l1_loss": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6),
+    "smooth_l1_loss.none": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6, reduction="none", specials=()),
+    "smooth_l1_loss.l1": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.0),
+    "soft_margin_loss": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+    ),
+    "soft_margin_loss.none": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+        reduction="none",
     ),
     "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
     "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),

@@ -1,5 +1,7 @@
 """Tests run every kernel (speed decisions are off), and memory that was never written is NaN."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from trident.runtime import route
 
 torch.use_deterministic_algorithms(True, warn_only=True)  # torch then fills torch.empty with NaN
 assert torch.utils.deterministic.fill_uninitialized_memory
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores; tests of threads set their own number
 
 
 @pytest.fixture(autouse=True)

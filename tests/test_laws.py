@@ -61,11 +61,10 @@ def close(actual, exact, dtype, terms=1) -> None:
             continue
         a, e = a.double(), e.double()
         scale = e[e.isfinite()].abs().amax().item() if e.isfinite().any() else 0.0
-        bound = torch.finfo(dtype).eps * (2 * e.abs() + scale) + 8 * inner * math.sqrt(terms) * scale + NOISE
-        bound += (
-            torch.finfo(dtype).tiny * torch.finfo(dtype).eps
-        )  # numbers below the least normal one lie this far apart
-        wrong = ~((a - e).abs() <= bound) & (a != e) & ~(a.isnan() & e.isnan())
+        info = torch.finfo(dtype)
+        bound = info.eps * (2 * e.abs() + scale + info.tiny) + 8 * inner * math.sqrt(terms) * scale + NOISE
+        overflowed = (a == e.to(dtype)) & a.isinf()
+        wrong = ~((a - e).abs() <= bound) & (a != e) & ~(a.isnan() & e.isnan()) & ~overflowed
         if wrong.any():
             worst = torch.where(wrong, ((a - e).abs() / bound).nan_to_num(math.inf), 0).argmax()
             got, want = a.flatten()[worst].item(), e.flatten()[worst].item()
@@ -232,7 +231,13 @@ def test_torch_func(case):
         lambda f: torch.func.grad(lambda x: f(x, *rest).sum())(x),
         lambda f: torch.func.jvp(lambda x: f(x, *rest), (x,), (torch.ones_like(x),))[1],
     ):
-        same(transform(case.ours), transform(case.reference))
+        try:
+            expected = transform(case.reference)
+        except RuntimeError as error:  # torch has no such rule: neither have we
+            with pytest.raises(type(error)):
+                transform(case.ours)
+            continue
+        same(transform(case.ours), expected)
 
 
 @each_value
@@ -366,16 +371,17 @@ def test_module_is_its_twin(case):
     ours.load_state_dict(theirs.state_dict())
     buffer = io.BytesIO(pickle.dumps(ours))
     inputs = [t.detach() for t in make(case, case.shapes[0], torch.float32)]
-    inputs = [inputs[0], *(t for t in inputs[1:] if not t.is_floating_point())]
+    inputs = [*inputs[: case.takes], *(t for t in inputs[case.takes :] if not t.is_floating_point())]
+    also = case.also(inputs[0])
     torch.manual_seed(3)
-    y = ours(*inputs)
+    y = ours(*inputs, **also)
     for twin in (copy.deepcopy(ours), pickle.load(buffer)):
         torch.manual_seed(3)
-        same(twin(*inputs), y)
+        same(twin(*inputs, **also), y)
     if not case.random:
-        close([y], [theirs(*inputs)], torch.float32, case.reduced(case.shapes[0]))
+        close([y], [theirs(*inputs, **also)], torch.float32, case.reduced(case.shapes[0]))
     with Recorder() as recorder:
-        ours(*inputs)
+        ours(*inputs, **also)
     assert recorder.calls, "the module did not reach a kernel"
 
 

@@ -61,10 +61,12 @@ def test_forced_nests_and_restores():
 
 def test_speed_decides_in_auto_only(monkeypatch):
     how = launch_module.executor("cpu")
-    monkeypatch.setitem(tuning.FEWEST_ELEMENTS, (how, "relu"), 100)
+    monkeypatch.setitem(tuning.FEWEST_ELEMENTS, (how, "silu"), 100)
+    monkeypatch.setitem(tuning.HAND_TUNED, (how, "relu"), "a reason")
     with route.forced("auto"):
-        assert route.to_torch("relu", X) and not route.to_torch("relu", torch.randn(100))
-    assert not route.to_torch("relu", X)
+        assert route.to_torch("silu", X) and not route.to_torch("silu", torch.randn(100))
+        assert route.to_torch("relu", torch.randn(10**6))
+    assert not route.to_torch("silu", X) and not route.to_torch("relu", X)
 
 
 def test_log_prints_each_decision_once(monkeypatch, caplog):

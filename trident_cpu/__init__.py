@@ -4,11 +4,14 @@
 Triton driver; `inspect(kernel, *args, **constexprs)` returns every stage of its compilation; `install()` makes plain
 `kernel[grid](...)` run on the CPU of a machine that has no GPU, as the installed entry point does by itself.
 
-Triton imports this package when it starts, so nothing here is imported before it is used.
+Triton imports this package when it starts, so nothing else of it is imported before it is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Before any module of ours: Triton imports `compiler` and `driver` while it starts, and must find them whole.
+import triton as _triton  # noqa: F401
 
 if TYPE_CHECKING:
     from trident_cpu.driver import install as install

@@ -19,7 +19,7 @@ from trident_cpu.arguments import Slot, bfloat16_bits, constant_key, mend, on_cp
 from trident_cpu.build import Binary
 from trident_cpu.compiler import sanitizing
 from trident_cpu.faults import Report, explain
-from trident_cpu.jit import Function
+from trident_cpu.jit import address
 from trident_cpu.parallel import BLOCK
 
 Entry = Callable[..., None]  # entry(gx, gy, gz, *values)
@@ -62,11 +62,12 @@ _FIND = """
     if _entry is None: _entry = _miss(_key, ({names}), _given)
     if _changed_globals: _same_globals()
     if type(_grid) is not tuple: _grid = _extents(_grid({meta}) if callable(_grid) else _grid)
-    elif len(_grid) == 1: _grid += _ones
-    elif len(_grid) != 3: _grid = _extents(_grid)
+    if len(_grid) == 1: _gx, _gy, _gz = _grid[0], 1, 1
+    elif len(_grid) == 3: _gx, _gy, _gz = _grid
+    else: _gx, _gy, _gz = _extents(_grid)
     if _knobs.launch_enter_hook is not _enter or _enter_calls or _exit_calls or _pre_run:
-        return _hooked(_entry, _grid, ({names}), ({values}), _given)
-    _entry(*_grid, {values})
+        return _hooked(_entry, (_gx, _gy, _gz), ({names}), ({values}), _given)
+    _entry(_gx, _gy, _gz, {values})
 """
 # With the sanitizer on, the entry needs the tensors, not only their addresses.
 _REMEMBER = """
@@ -85,7 +86,7 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
     scope: dict[str, Any] = {
         "_Tensor": Tensor, "_Parameter": Parameter, "_table": table, "_miss": miss, "_hooked": hooked,
         "_on_cpu": on_cpu, "_unusual": unusual, "_constant": constant_key, "_options": option_key,
-        "_extents": extents, "_ones": (1, 1), "_knobs": knobs.runtime, "_enter": enter,
+        "_extents": extents, "_knobs": knobs.runtime, "_enter": enter,
         "_pre_run": kernel.pre_run_hooks,
         "_enter_calls": getattr(enter, "calls", ()), "_exit_calls": getattr(leave, "calls", ()),
         "_changed_globals": bool(kernel.used_global_vals), "_same_globals": lambda: same_globals(kernel),
@@ -167,9 +168,9 @@ def entry(_gx, _gy, _gz, {values}):
     {report}
     try:
         if _n < {parallel_from}: _block = {serial}
-        else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
+        else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
     except (_StructError, OverflowError, TypeError):
-        _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots})
+        _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
     _run(_block)
     {check}
 """
@@ -177,7 +178,7 @@ def entry(_gx, _gy, _gz, {values}):
 _LEAN = "<III36x"
 _SERIAL = {
     True: "_lean(_gx, _gy, _gz, {slots})",
-    False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots})",
+    False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots} 0)",
 }
 
 
@@ -189,9 +190,8 @@ def entry(
     `new_report()` makes the record that faults are written to, where the code can fault.
     """
     _check_slots(kernel, slots, binary.params)
-    function = Function(binary.object, binary.name)
     formats = "".join(slot.format for slot in slots)
-    pack = struct.Struct(BLOCK + formats).pack
+    pack = struct.Struct(BLOCK + formats + "Q").pack
 
     def source(slot: Slot) -> str:
         read = f"_v{slot.path[0]}" + "".join(f"[{at}]" for at in slot.path[1:])
@@ -201,22 +201,22 @@ def entry(
         for size in values[:3]:
             if size < 0:
                 raise ValueError(f"trident_cpu: {kernel}: grid {values[:3]} has a negative size")
-        return pack(*values[:8], *mend(kernel, list(names), slots, list(values[8:])))
+        return pack(*values[:8], *mend(kernel, list(names), slots, list(values[8:-1])), values[-1])
 
     stride = -(-binary.scratch_bytes // 64) * 64
     scope: dict[str, Any] = {
-        "_pack": pack, "_lean": struct.Struct(_LEAN + formats).pack, "_repack": repack,
+        "_pack": pack, "_lean": struct.Struct(_LEAN + formats + "8x").pack, "_repack": repack,
         "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
         "_scratch": threads.scratch, "_new_report": new_report, "_at": ctypes.addressof,
         "_explain": lambda report, *grid: explain(kernel, binary, report, grid),
-        "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(function.address),
-        "_code": function,  # keeps the machine code loaded while this function lives
+        "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address(binary.object, binary.name)),
     }  # fmt: skip
     values = "".join(f"_v{at}, " for at in range(len(names)))
     given = {
         "slots": "".join(f"{source(slot)}, " for slot in slots),
         "address": "_at(_report)" if binary.faults else "0",
         "scratch": f"_scratch({stride})" if stride else "0",
+        "flags": f"_n * {binary.stored_bytes} > {threads.cache_bytes()}",
     }
     text = _ENTRY.format(
         values=values,

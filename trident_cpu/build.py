@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 from trident_cpu import cache
@@ -24,6 +25,7 @@ class Binary:
     faults: tuple[tuple[str, str, str], ...]  # (kind, file:line, text) of each fault id the code can report
     sanitized: bool  # every access is checked against the table of storages in the report
     elements: int  # rough work of one program: what decides whether threads pay
+    stored_bytes: int  # what one program's stores write: are the results larger than the cache?
     object: bytes
 
     def freeze(self) -> bytes:
@@ -82,8 +84,10 @@ def lower_ttir(ttir: str, options: Any) -> tuple[str, dict[str, Any]]:
         "faults": tuple(tuple(map(str, fault)) for fault in lowered.faults),
         "sanitized": options.sanitize,
         "elements": elements_per_program(ttir),
+        "stored_bytes": stored_bytes(ttir),
     }
-    return lowered.llvm_ir + entry_point(lowered.name), metadata
+    fence = "!nontemporal" in lowered.llvm_ir and jit.host()[2].startswith("x86_64")
+    return lowered.llvm_ir + entry_point(lowered.name, fence), metadata
 
 
 _SHAPE = re.compile(r"tensor<((?:\d+x)+)")
@@ -94,15 +98,23 @@ def elements_per_program(ttir: str) -> int:
     """The largest tile's elements, times a guess for loops and for the inner length of a dot."""
     most = 1
     for shape in set(_SHAPE.findall(ttir)):
-        elements = 1
-        for extent in shape[:-1].split("x"):
-            elements *= int(extent)
-        most = max(most, elements)
+        most = max(most, prod(map(int, shape[:-1].split("x"))))
     if "tt.dot" in ttir:
         most *= 16
     if "scf.for" in ttir or "scf.while" in ttir:
         most *= _LOOP_TRIPS
     return most
+
+
+_STORE = re.compile(r"tt\.store .*: tensor<((?:\d+x)+)!tt\.ptr<[a-z]+(\d+)")
+
+
+def stored_bytes(ttir: str) -> int:
+    """Bytes of every tile that a tt.store writes; a loop counts once."""
+    total = 0
+    for shape, bits in _STORE.findall(ttir):
+        total += prod(map(int, shape[:-1].split("x"))) * int(bits) // 8
+    return total
 
 
 def front_end(source: Any, options: Any) -> Any:
@@ -127,14 +139,16 @@ def stages(source: Any, options: Any) -> Stages:
     """Compile, keeping the texts; touches no cache."""
     from trident_cpu import jit
 
-    ttir = optimise_ttir(front_end(source, options)).str()
-    llvm_ir, metadata = lower_ttir(ttir, options)
-    return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir)))
+    with jit.lock:
+        ttir = optimise_ttir(front_end(source, options)).str()
+        llvm_ir, metadata = lower_ttir(ttir, options)
+        return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir)))
 
 
 def build(source: Any, options: Any) -> Binary:
     """The compiled kernel of an ASTSource, from the cache if it is there."""
-    key = cache.digest(source.hash(), options.hash())
+    # the file's name because faults name it
+    key = cache.digest(source.fn.fn.__code__.co_filename, source.hash(), options.hash())
     entry = cache.load(key)
     if entry is not None:
         return Binary._from(*entry)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
+import platform
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -68,12 +68,10 @@ class CPUOptions:
         return hashlib.sha256(repr([(name, getattr(self, name)) for name in self.CODE]).encode()).hexdigest()
 
 
-@functools.cache
 def host_target() -> GPUTarget:
-    """This machine's CPU as Triton's target type."""
-    from trident_cpu import jit
-
-    return GPUTarget(NAME, jit.host()[0], 1)
+    """This machine as Triton's target type. Inductor asks for it in programs that run no kernel: LLVM, which knows the
+    CPU's name, stays unloaded; the name is in the cache key of the code (`cache.environment`)."""
+    return GPUTarget(NAME, platform.machine(), 1)
 
 
 class CPUBackend(BaseBackend):

@@ -48,10 +48,13 @@ class CPUDriver(DriverBase):
 
     def __init__(self) -> None:
         super().__init__()
+        self.utils = _Utils()
+
+    @property
+    def launcher_cls(self) -> type:
         from trident_cpu.launcher import TritonLauncher
 
-        self.utils = _Utils()
-        self.launcher_cls = TritonLauncher
+        return TritonLauncher
 
     @classmethod
     def is_active(cls) -> bool:

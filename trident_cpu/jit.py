@@ -6,12 +6,17 @@ llvmlite is imported by the first compilation or load of a kernel, never by `imp
 from __future__ import annotations
 
 import functools
-import itertools
+import hashlib
+import os
 import threading
 from typing import Any
 
-_lock = threading.RLock()  # LLVM's global context and the library counter
-_serial = itertools.count()
+from trident_cpu.llvm_bugs import one_lane_stores
+
+# One compilation at a time in a process: LLVM has one context, MLIR its own locks.
+lock = threading.RLock()
+# A child forked while another thread compiles would inherit a half-changed LLVM and a lock that nobody releases.
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 @functools.cache
@@ -19,6 +24,8 @@ def _llvm() -> Any:
     """llvmlite's binding layer, with the native target ready and the C libraries that generated code may call."""
     import llvmlite.binding as llvm
 
+    if llvm.llvm_version_info[0] < 22:  # older ones know another form of masked loads and stores, and crash on ours
+        raise ImportError(f"trident_cpu needs llvmlite 0.48 or newer (LLVM 22); LLVM here is {llvm.llvm_version_info}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # Extension modules load these privately, where a symbol search over the process does not see them.
@@ -75,20 +82,24 @@ def _optimised(llvm_ir: str) -> Any:
     tuning.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
-    return module
+    mended = one_lane_stores(str(module))
+    return llvm.parse_assembly(mended) if mended else module
 
 
 def to_object(llvm_ir: str) -> bytes:
     """Optimised, position-independent object code for this CPU."""
-    with _lock:
+    with lock:  # LLVM's objects are gone before it is released: a fork between must not find llvmlite's own lock held
         return _machine(False).emit_object(_optimised(llvm_ir))
 
 
 def to_assembly(llvm_ir: str) -> tuple[str, str]:
     """(optimised IR, assembly), for reading."""
-    with _lock:
-        module = _optimised(llvm_ir)
+
+    def both(module: Any) -> tuple[str, str]:
         return str(module), _machine(False).emit_assembly(module)
+
+    with lock:
+        return both(_optimised(llvm_ir))
 
 
 @functools.cache
@@ -96,11 +107,17 @@ def _linker() -> Any:
     return _llvm().create_lljit_compiler(_machine(True))
 
 
-class Function:
-    """The code of one exported symbol; the memory goes when this object goes."""
+_linked: dict[bytes, Any] = {}  # by digest of the object code
 
-    def __init__(self, obj: bytes, symbol: str) -> None:
-        with _lock:
+
+def address(obj: bytes, symbol: str) -> int:
+    """Where the function `symbol` of some object code is in memory.
+
+    Code is linked once in a process and stays: unloading would call LLVM from the garbage collector, in any thread.
+    """
+    key = hashlib.sha256(obj).digest()
+    with lock:
+        if key not in _linked:
             builder = _llvm().JITLibraryBuilder().add_object_img(obj).add_current_process().export_symbol(symbol)
-            self._library = builder.link(_linker(), f"trident_cpu.{next(_serial)}")
-        self.address: int = self._library[symbol]
+            _linked[key] = builder.link(_linker(), f"trident_cpu.{len(_linked)}")
+        return _linked[key][symbol]

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from trident_cpu import jit
 from trident_cpu.arguments import argument_slots, value_of
 from trident_cpu.binder import Entry, binder, entry
 from trident_cpu.build import Binary, build
 from trident_cpu.cache import CorruptEntry
 from trident_cpu.compiler import CPUBackend, CPUOptions, host_target
 from trident_cpu.faults import Report
-
-_compiling = threading.RLock()
 
 
 def launch(kernel: Any, grid: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +45,7 @@ def _attach(kernel: Any) -> Entry:
 
     from trident_cpu.wrappers import wrapper
 
-    with _compiling:
+    with jit.lock:
         if isinstance(kernel, JITFunction):
             misses = _Misses(kernel)
             kernel._trident_cpu_bind = binder(kernel, misses.table, misses, misses.hooked)
@@ -64,7 +62,7 @@ class _Misses:
         self.table: dict[tuple[Any, ...], Entry] = {}
 
     def __call__(self, key: tuple[Any, ...], bound: tuple[Any, ...], given: dict[str, Any]) -> Entry:
-        with _compiling:
+        with jit.lock:
             if key not in self.table:
                 args, kwargs = self._call(bound)
                 source, options = specialise(self.kernel, args, {**kwargs, **given})

@@ -2,10 +2,15 @@
 
     parse -> verify -> per function: plan (nests, buffers) -> emit -> math functions -> text
 
-The IR defines `void @<name>.range(ptr args, i64 begin, i64 end, i32 gx, i32 gy, i32 gz, ptr scratch, ptr report)`, which
-runs the programs begin .. end - 1 of the grid, x fastest. `args` holds 8 bytes per kernel parameter, little endian.
-`scratch` is the calling thread's arena of `Lowered.scratch_bytes`, aligned to 64 bytes. `report` is a record of 64 bytes:
-i64 code (0: none), i64 index into `Lowered.faults`, i64 program id, i64 address.
+The IR defines
+
+    void @<name>.range(ptr args, i64 begin, i64 end, i32 gx, i32 gy, i32 gz, ptr scratch, ptr report)
+
+which runs the programs begin .. end - 1 of the grid, x fastest. `args` holds 8 bytes per kernel parameter, little
+endian, then an i64 of flags (bit 0: results are larger than the cache, see emit/stream.py). `scratch` is the calling
+thread's arena of `Lowered.scratch_bytes`, aligned to 64 bytes. `report` is a record of 64 bytes: i64 code (0: none),
+i64 index into `Lowered.faults`, i64 program id, i64 address, and, for the sanitizer, the address of its table
+(emit/guard.py).
 """
 
 from __future__ import annotations
@@ -33,12 +38,13 @@ class Lowered:
 def lower(
     ttir: str, *, features: Collection[str] = ("avx2", "fma"), fuse: bool = True, sanitize: bool = False
 ) -> Lowered:
-    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for anything it does not know."""
+    """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for what is unknown."""
     module = parse(ttir)
     verify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)
     text, scratch = emit_module(state)
-    functions = [vmath.function(*key, state.declares) for key in sorted(state.math)]
+    avx512 = state.features.vector_bits == 512
+    functions = [vmath.function(*key, state.declares, avx512) for key in sorted(state.math)]
     bits = state.features.vector_bits
     attributes = f'attributes #0 = {{ nounwind "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" }}'
     parts = [*sorted(state.globals), *functions, text, *sorted(state.declares), attributes]

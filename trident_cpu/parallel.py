@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 # struct format of the launch block: gx, gy, gz, threads (unsigned: a negative size is refused), GOMP_parallel, scratch,
-# its bytes per thread, report. The kernel's own arguments follow, 8 bytes each.
+# its bytes per thread, report. The kernel's own arguments follow, 8 bytes each, then the flags (emit/stream.py).
 BLOCK = "<IIIIQQQQ"
 ARGUMENTS = 48
 _CHUNKS = 8  # per thread: enough to even out a thread that started late, few enough that the counter costs nothing
@@ -43,6 +43,7 @@ serial:
   %pr = getelementptr i8, ptr %block, i64 40
   %report = load ptr, ptr %pr
   call void @"NAME.range"(ptr %args, i64 0, i64 %total, i32 %gx, i32 %gy, i32 %gz, ptr %scratch, ptr %report)
+  FENCE
   ret void
 team:
   %ctx = alloca [128 x i8], align 64
@@ -102,12 +103,18 @@ run:
   call void @"NAME.range"(ptr %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, ptr %mine, ptr %report)
   br label %take
 done:
+  FENCE
   ret void
 }
 """
+_FENCE = "  call void @llvm.x86.sse.sfence()\n"
 
 
-def entry_point(name: str) -> str:
-    """LLVM text of `void @name(ptr block)` and its worker."""
-    words = {"NAME": name, "ARGUMENTS": str(ARGUMENTS), "CHUNKS": str(_CHUNKS)}
-    return re.sub("NAME|ARGUMENTS|CHUNKS", lambda word: words[word.group()], _TEXT)
+def entry_point(name: str, fence: bool) -> str:
+    """LLVM text of `void @name(ptr block)` and its worker.
+
+    `fence`: x86's stores past the cache must be completed by one before another thread may read what they wrote.
+    """
+    words = {"NAME": name, "ARGUMENTS": str(ARGUMENTS), "CHUNKS": str(_CHUNKS), "  FENCE\n": _FENCE if fence else ""}
+    text = re.sub("NAME|ARGUMENTS|CHUNKS|  FENCE\n", lambda word: words[word.group()], _TEXT)
+    return text + ("\ndeclare void @llvm.x86.sse.sfence()\n" if fence else "")

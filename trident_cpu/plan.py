@@ -5,7 +5,7 @@ each step evaluates what it needs. The planner decides three things and nothing 
 
     which nest an op joins      the latest of its shape that it may move up to, past steps it does not depend on
     what is kept                values that a later step reads go to a buffer as their nest runs
-    what is made beforehand     costly values of lower rank (row indices with a division) and costly values used in a loop
+    what is made beforehand     costly values of lower rank (row indices with a division), costly values used in a loop
 """
 
 from __future__ import annotations
@@ -153,9 +153,15 @@ class Planner:
         range to check, so they only fit where they are equal."""
         if not self.aliasing.same_place(op, other):
             return False
-        mine, theirs = op.operands[0], other.operands[0]
-        tiles = any(leaf.type.is_tile for leaf in self.leaves_of([mine, theirs]))
+        mine, (theirs, *masks) = op.operands[0], other.operands
+        if other.name == "tt.load" and self.aliasing.conflict(other, op) and self.has_tiles(masks):
+            return False  # its tile cannot be copied beforehand: its mask may be made in this very nest
+        tiles = self.has_tiles([mine, theirs])
         return not tiles or other.name == "tt.store" or same_address(mine, theirs)
+
+    def has_tiles(self, values: Iterable[Value]) -> bool:
+        """Do the values rest on tiles that had to be made?"""
+        return any(leaf.type.is_tile for leaf in self.leaves_of(values))
 
     # ---- what is kept in memory
 
@@ -187,6 +193,8 @@ class Planner:
             assert op is not None
             if value.type.is_tile and kind(op.name) == "pointwise" and not value.type.is_pointer:
                 if self.deps.cost(value) >= KEEP_COST and self.stored_once(value, at, step):
+                    if step is not None and value in step.before:
+                        stack += op.operands  # made from what earlier steps left in memory
                     continue
                 if isinstance(step, Nest):
                     self.evaluated.setdefault(value, at)
@@ -212,6 +220,8 @@ class Planner:
             smaller = value.type.size * 2 <= _size(step.shape)
         else:
             smaller = step.op.name in ("scf.for", "scf.while")
+        if any(self.made_by.get(leaf) == at for leaf in self.deps.leaves(value)):
+            return False  # rests on what the step itself makes
         if smaller and value not in step.before:
             step.before.append(value)
         return smaller

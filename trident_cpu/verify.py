@@ -48,6 +48,10 @@ _MOVES = frozenset(
 )
 
 
+# What the program's author promises of a value (tl.multiple_of, tl.max_contiguous); the analyses find out by themselves
+HINTS = frozenset({"tt.divisibility", "tt.contiguity", "tt.constancy"})
+
+
 def verify(module: Module) -> None:
     """Raise UnsupportedOp for the first thing outside the whitelist."""
     for function in module.functions.values():
@@ -63,7 +67,7 @@ def _op(module: Module, function: Function, op: Op) -> None:
     if info is None:
         raise UnsupportedOp(op.name, "this op is not supported on the CPU", where)
     for attr in op.attrs:
-        if attr not in info.attrs and not attr.startswith("loop "):
+        if attr not in info.attrs and attr not in HINTS and not attr.startswith("loop "):
             raise UnsupportedOp(op.name, f"unknown attribute {attr!r}", where)
     for value in [*op.operands, *op.results]:
         _element(value.type, op.name, where)

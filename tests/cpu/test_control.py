@@ -18,7 +18,7 @@ def loops_kernel(x, y, n, rows, BLOCK: tl.constexpr):
     biggest = tl.full((BLOCK,), -float("inf"), tl.float32)
     before = tl.zeros((BLOCK,), tl.float32)
     scale = 1.0
-    for row in range(rows):
+    for _row in range(rows):
         b_x = tl.load(pointers, cols < n, other=0.0)
         total = total * 0.5 + b_x * scale + before
         before = b_x
@@ -168,7 +168,7 @@ def pick(a, b, k):
 @triton.jit(noinline=True)
 def two(a, k):
     s = 0.0
-    for i in range(k):
+    for _i in range(k):
         s += a
     return s, k + 1
 

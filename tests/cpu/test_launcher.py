@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 import triton
@@ -208,6 +209,14 @@ def test_parameters_subclasses_and_defaults():
         assert torch.equal(out, (x * 2).as_subclass(torch.Tensor))
 
 
+def test_numpy_scalars():
+    out = torch.zeros(4, dtype=torch.float64)
+    trident_cpu.launch(fill, (1,), out, np.float64(2.5), N=4)
+    assert out.tolist() == [2.5] * 4
+    with pytest.raises(TypeError, match="int64"):  # as under Triton: it has no type for these
+        trident_cpu.launch(fill, (1,), out, np.int64(3), N=4)
+
+
 def test_tuple_argument():
     @triton.jit
     def gather(parts, out):
@@ -337,3 +346,25 @@ def test_heuristics_and_autotune():
     trident_cpu.launch(tuned, grid, x, x, out, 100)
     assert torch.equal(out, x * 2)
     assert set(tried) == {32, 64}
+
+
+def test_a_gpu_driver_stays_active(monkeypatch):
+    """Where another driver is active CPU tensors run all the same, and kernels see the CPU as their target."""
+    from triton.backends.compiler import GPUTarget
+    from triton.language.target_info import is_cuda
+    from triton.runtime import driver as config
+
+    class Cuda:
+        @staticmethod
+        def get_current_target():
+            return GPUTarget("cuda", 90, 32)
+
+    @triton.jit
+    def which(out, N: tl.constexpr):
+        tl.store(out + tl.arange(0, N), 7.0 if is_cuda() else 3.0)
+
+    monkeypatch.setattr(config, "_active", Cuda)
+    out = torch.zeros(4)
+    trident_cpu.launch(which, (1,), out, N=4)
+    assert out.tolist() == [3.0] * 4
+    assert config._active is Cuda

@@ -1,6 +1,7 @@
 """The plug-in as Triton sees it, and as a guest in programs that never use it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,10 @@ def add(x, y, out, n, BLOCK: tl.constexpr):
 
 
 def python(code: str, **environment: str) -> str:
-    """Run `code` in a fresh interpreter that finds this tree; returns what it prints."""
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**found, **environment}, capture_output=True, text=True, timeout=100
-    )
+    """Run `code` in a fresh interpreter that finds this tree (after PYTHONPATH, if given); returns what it prints."""
+    path = [environment.pop("PYTHONPATH", ""), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    found = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    done = subprocess.run([sys.executable, "-c", code], env=found, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -148,11 +148,34 @@ def test_inspect_runs_nothing():
 
 def test_import_brings_nothing():
     loaded = python(
-        "import sys, trident_cpu; first = [m for m in ('torch', 'triton', 'llvmlite') if m in sys.modules];"
-        "import triton, trident_cpu.compiler, trident_cpu.driver;"
-        "print(first, [m for m in ('torch', 'llvmlite') if m in sys.modules])"
+        "import sys, trident_cpu, trident_cpu.compiler, trident_cpu.driver;"
+        "print([m for m in ('torch', 'llvmlite', 'numpy') if m in sys.modules])"
     )
-    assert loaded == "[] []"
+    assert loaded == "[]"
+
+
+GUEST = """
+import sys, torch
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.LayerNorm(8))
+compiled, x = torch.compile(model), torch.randn(4, 8)
+torch.testing.assert_close(compiled(x), model(x))
+from torch.utils._triton import has_triton
+print(has_triton(), 'trident_cpu.driver' in sys.modules, 'llvmlite' in sys.modules)
+"""
+
+
+def test_torch_compile_beside_it(installed, tmp_path):
+    """Inductor's own CPU code is compiled as ever, and nothing of ours is loaded beyond what Triton imports."""
+    if shutil.which("g++") is None:
+        pytest.skip("Inductor needs a C++ compiler")
+    printed = python(GUEST, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"), PYTHONPATH=str(installed))
+    assert printed == "False True False"
+
+
+def test_import_order_does_not_matter(installed):
+    for first in ("trident_cpu", "trident_cpu.driver", "trident_cpu.launcher", "triton", "torch"):
+        code = f"import {first}; import triton, trident_cpu; print('trident_cpu' in triton.backends.backends)"
+        assert python(code, PYTHONPATH=str(installed)) == "True"
 
 
 def test_entry_point_names_what_triton_looks_for():
@@ -179,27 +202,25 @@ def twice(x, out, n, BLOCK: tl.constexpr):
 """
 
 
-def test_installed_entry_point(tmp_path):
-    """With the entry point in place, plain kernel[grid](...) runs and the package is found by itself."""
+@pytest.fixture
+def installed(tmp_path):
+    """A folder that, on the path, gives the package its entry point."""
     info = tmp_path / "trident_kernels-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trident-kernels\nVersion: 0\n")
     (info / "entry_points.txt").write_text("[triton.backends]\ntrident_cpu = trident_cpu\n")
-    (tmp_path / "kernels.py").write_text(KERNEL)
+    return tmp_path
+
+
+def test_installed_entry_point(installed):
+    """With the entry point in place, plain kernel[grid](...) runs and the package is found by itself."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU driver is active on this machine")
+    (installed / "kernels.py").write_text(KERNEL)
     code = (
         "import kernels, torch\n"
         "x = torch.ones(1000); out = torch.zeros(1000)\n"
         "kernels.twice[(8,)](x, out, 1000, BLOCK=128)\n"
         "print(out.sum().item())"
     )
-    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    if torch.cuda.is_available():
-        pytest.skip("a GPU driver is active on this machine")
-    assert done.stdout.strip() == "2000.0", done.stderr
+    assert python(code, PYTHONPATH=str(installed)) == "2000.0"

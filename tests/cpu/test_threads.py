@@ -47,6 +47,7 @@ THREES = torch.full((N,), 3.0)  # made before the fork: torch's own parallel ope
 
 
 def _in_child(queue):
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a parallel operator of torch, too
     queue.put((threads.team_size(), float(squared(THREES)[-1])))
 
 
@@ -63,6 +64,39 @@ def test_forked_child_is_serial():
         child.join(10)
         child.kill()
     assert threads.team_size() == torch.get_num_threads() or not threads.gomp_parallel()
+
+
+def test_fork_while_another_thread_compiles():
+    """The child can compile: no lock is left held, no LLVM half-changed."""
+    busy, stop = threading.Event(), threading.Event()
+
+    def compile_again_and_again():
+        while not stop.is_set():
+            for n in range(1, 5):
+                trident_cpu.inspect(square, THREES, THREES, N, BLOCK=1 << n)
+                busy.set()
+
+    thread = threading.Thread(target=compile_again_and_again)
+    thread.start()
+    busy.wait(60)
+    context = multiprocessing.get_context("fork")
+    try:
+        for _ in range(5):
+            queue = context.Queue()
+            child = context.Process(target=_compiles_in_child, args=(queue,))
+            child.start()
+            assert queue.get(timeout=60) == 9.0
+            child.join(10)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _compiles_in_child(queue):
+    out = torch.empty(64)
+    trident_cpu.launch(triton.jit(square.fn), (1,), THREES, out, 64, BLOCK=64)
+    trident_cpu.inspect(square, THREES, out, 64, BLOCK=32)
+    queue.put(float(out[0]))
 
 
 def test_torchs_thread_count_is_asked_at_each_call():

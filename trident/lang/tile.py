@@ -2,6 +2,9 @@
 
 import triton
 import triton.language as tl
+from triton import knobs
+
+INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 
 
 @triton.jit
@@ -69,3 +72,12 @@ def accumulator(x, M: tl.constexpr, N: tl.constexpr):
     """Zeros [M, N] of the type that elements of pointer `x` are summed in: float32 (float64 for float64)."""
     DTYPE: tl.constexpr = tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32
     return tl.zeros((M, N), DTYPE)
+
+
+@triton.jit
+def matrix(ptr, mask):
+    """An operand of tl.dot as it is stored: matrix units read 16-bit types, and sum in float32."""
+    x = tl.load(ptr, mask=mask, other=0.0)
+    if INTERPRETED and x.dtype != tl.float64:  # the interpreter multiplies bfloat16 as if it were integers
+        x = x.to(tl.float32)
+    return x

@@ -111,6 +111,13 @@ class ReLU6(torch.nn.ReLU6):
         return F.relu6(input, inplace=self.inplace)
 
 
+class RReLU(torch.nn.RReLU):
+    __doc__ = torch.nn.RReLU.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+
 class SELU(torch.nn.SELU):
     __doc__ = torch.nn.SELU.__doc__
 

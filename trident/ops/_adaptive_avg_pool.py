@@ -73,7 +73,9 @@ def _windows_kernel(
     lanes = tl.arange(0, BLOCK_K * BLOCK_C)[None, :]
     columns, channels = lanes // BLOCK_C, c_begin + (lanes % BLOCK_C if BLOCK_C > 1 else tl.zeros((1, 1), tl.int32))
     inside = (outputs < n) & (channels < C)
-    first = tl.multiple_of(planes * PLANE + ((d * H + h) * W + w) * C, (ALIGN, ALIGN))
+    first = planes * PLANE + ((d * H + h) * W + w) * C
+    if BLOCK_O > 1:  # Triton makes scalars of [1, 1] tensors, and then trips over hints for two axes
+        first = tl.multiple_of(first, (ALIGN, ALIGN))
     first = x + first + (columns * C + channels)
     b_y = accumulator(x, BLOCK_O, BLOCK_K * BLOCK_C)
     if SPREAD:
@@ -118,6 +120,7 @@ def _divide_kernel(y, x, n, C, OUTS, AREA, OW, AD, BD, AH, BH, AW, BW, BLOCK: tl
 
 
 Axes = tuple[tuple[int, int], ...]  # L and O of each
+WIDEST = 2**31 - 2**20  # elements of a plane that are counted in 32 bits; the last tile reaches past the end
 
 
 def _fold(axes: Axes, C: int, one_format: bool) -> tuple[Axes, int]:
@@ -163,7 +166,7 @@ def _geometry(
             **{"PLANE": plane * C, "OUTS": outs, "AREA": OH * OW, "OW": OW},
             **{"AD": AD, "BD": BD, "AH": AH, "BH": BH, "AW": AW, "BW": BW, "KD": KD, "KH": KH, "KW": KW},
             **{"UNIFORM": uniform, "WHOLE": uniform and KW % block_k == 0, "ALIGN": math.gcd(16, *strides)},
-            "WIDE": most >= 2**31 - 2**20,  # the last tile reaches past the end
+            "WIDE": most > WIDEST,
             **plan.meta,
         },
     )

@@ -10,24 +10,47 @@ from torch import Tensor
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "binary_cross_entropy": "binary_cross_entropy",
+    "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
     "cross_entropy": "cross_entropy_loss",
     "group_norm": "group_norm",
+    "huber_loss": "huber_loss",
+    "kl_div": "kl_div",
+    "l1_loss": "l1_loss",
     "layer_norm": "layer_norm",
     "linear": "linear",
     "log_softmax": "log_softmax.int",
+    "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
+    "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
     "rms_norm": "rms_norm",
+    "smooth_l1_loss": "smooth_l1_loss",
+    "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
     "softplus": "softplus",
 }
 
+LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
+    {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss"}
+)
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"rms_norm", "softmax", "softplus"}),
-    "cpu": frozenset({"adaptive_avg_pool3d", "cross_entropy", "nll_loss"}),
+    | frozenset({"rms_norm", "softmax", "softplus"})
+    | LOSSES,
+    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
+
+REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
+
+
+def refused(name: str, x: Tensor) -> str | None:
+    """Why torch raises for this operator under autocast, or None."""
+    device = x.device.type
+    if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
+        return "torch refuses it under autocast"
+    return None
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:

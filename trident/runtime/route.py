@@ -57,10 +57,16 @@ def to_torch(
 
     unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
     """
-    reason = unless or _reason(name, tensors, mixed, dtypes)
+    reason = unless or (_fast(name, tensors[0]) if policy == "auto" else None) or _reason(name, tensors, mixed, dtypes)
     if LOGGED and not torch.compiler.is_compiling():
         _note(name, tensors, reason)
     return reason is not None
+
+
+def _fast(name: str, x: Tensor | None) -> str | None:
+    """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
+    how = executor(x.device.type)  # type: ignore[union-attr]
+    return tuning.faster_in_torch(name, how, x.numel()) if how else None  # type: ignore[union-attr]
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
@@ -87,8 +93,6 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     how = executor(x.device.type)  # type: ignore[union-attr]
     if how is None:
         return f"no executor for {x.device.type}"  # type: ignore[union-attr]
-    if policy == "auto":
-        return tuning.faster_in_torch(name, how, x.numel())  # type: ignore[union-attr]
     return None
 
 

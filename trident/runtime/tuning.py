@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trident.runtime.launch import INTERPRETED
+
 
 class Plan(NamedTuple):
     """How a kernel is launched: `launch(kernel, plan.grid, ..., **plan.meta)`."""
@@ -75,8 +77,13 @@ def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     return Plan((M,), {"BLOCK_N": 8192}, loops=True)
 
 
+# Elements of a tile of rows on a CPU: 8 KiB of float32, so that the tiles a kernel keeps between its reductions stay in
+# the L1 cache (softmax backward 1024x1024: 0.27 ms against 0.80 ms at 16384). The interpreter pays per program instead.
+CPU_ROWS = 16384 if INTERPRETED else 2048
+
+
 def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]:
-    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: 16384) elements."""
+    """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: CPU_ROWS) elements."""
     block_n = power_of_2(N)
     if device.type == "cuda":
         live = power_of_2(live)
@@ -84,7 +91,7 @@ def _row_meta(M: int, N: int, device: torch.device, live: int) -> dict[str, int]
         # 32 registers a thread for the data, 64 with 16 warps
         warps = min(16, max(4, block_m * block_n * live // 1024))
         return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
-    return {"BLOCK_M": max(1, min(16384 // block_n, power_of_2(M))), "BLOCK_N": block_n}
+    return {"BLOCK_M": max(1, min(CPU_ROWS // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
@@ -106,6 +113,16 @@ def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
+
+
+@heuristic
+def flat_groups(n: int, device: torch.device) -> Plan:
+    """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
+    if device.type == "cuda":
+        plan = flat(n, device)
+        return Plan((min(8 * multiprocessors(device), plan.grid[0]),), plan.meta)
+    # 4096 sums in float32 stay in the L1 cache; a fixed count, so that sums do not depend on the thread count
+    return Plan((min(16, cdiv(n, 4096)),), {"BLOCK": 4096})
 
 
 @heuristic
@@ -250,13 +267,77 @@ def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     return Plan((cdiv(n, block),), {"BLOCK_S": block_s, "BLOCK": block})
 
 
+# [BLOCK_M, BLOCK_N, BLOCK_K] of a product on a GPU by the operands' bytes (4: not rounded to tf32). Three stages of
+# operands take at most 96 KB of shared memory, which every GPU since sm_80 has, and no variant spills registers
+PRODUCT_TILES = {2: (128, 128, 64), 4: (128, 64, 16), 8: (64, 64, 16)}
+TF32_TILE = (128, 128, 32)
+
+
+@heuristic
+def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bool, device: torch.device) -> Plan:
+    """Tiles [BLOCK_M, BLOCK_N] of a product [M, N]; slices of its sum over K if it may and tiles are too few."""
+    if device.type == "cuda":
+        block_m, block_n, block_k = TF32_TILE if tf32 else PRODUCT_TILES[dtype.itemsize]
+        enough = multiprocessors(device)
+    else:
+        block_m, block_n, block_k = 128, 128, 64  # operands of 32 KB each stay in the L2 cache
+        enough = 4  # fixed: sums do not depend on the thread count
+    block_m, block_n = (max(16, min(block, power_of_2(size))) for block, size in ((block_m, M), (block_n, N)))
+    while cdiv(M, block_m) * cdiv(N, block_n) < enough and max(block_m, block_n) > 64:
+        block_m, block_n = (block_m // 2, block_n) if block_m >= block_n else (block_m, block_n // 2)
+    block_k = max(16, min(block_k, power_of_2(K)))
+
+    tiles, steps, slices = cdiv(M, block_m) * cdiv(N, block_n), cdiv(K, block_k), 1
+    if may_slice and tiles < enough:
+        slices = max(1, min(32, cdiv(enough, tiles), steps // 4))  # fewer steps would not pay for adding the slices
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "EVEN_K": K % block_k == 0}
+    meta |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
+    if device.type == "cuda":
+        meta["num_warps"] = max(4, min(8, block_m * block_n // 1024))
+    return Plan((tiles, cdiv(steps, each)), meta)
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
+    if reason := HAND_TUNED.get((executor, name)):
+        return reason
     least = FEWEST_ELEMENTS.get((executor, name))
     if least is not None and numel < least:
         return f"faster in torch below {least} elements"
     return None
 
 
+# native: docs/measured.md, "Where torch is faster on a CPU"
+_LEAST_NATIVE = {
+    4096: ("alpha_dropout",),
+    8192: ("binary_cross_entropy", "dropout", "mish"),
+    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    32768: ("rrelu", "tanh"),
+    65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    262144: ("binary_cross_entropy_with_logits",),
+    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
+    1048576: ("softmin",),
+}
+
 # (executor, operator) -> the size below which torch's operator was measured faster
-FEWEST_ELEMENTS: dict[tuple[str, str], int] = {}
+FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
+    ("native", name): least for least, names in _LEAST_NATIVE.items() for name in names
+}
+
+_NEVER_NATIVE = {
+    "a vector loop at memory speed gains nothing": (
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+    ),
+    "torch's loop was measured faster": ("gelu", "layer_norm", "log_softmax", "softmax"),
+    "MKL tunes the product by hand": ("linear", "linear_activation"),
+}
+
+# (executor, operator) -> why torch's operator is preferred at every size
+HAND_TUNED: dict[tuple[str, str], str] = {
+    ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
+    ("interpreter", "linear"): "torch tunes a plain product by hand",
+    **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
+}

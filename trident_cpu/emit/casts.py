@@ -10,7 +10,7 @@ from trident_cpu.emit.types import float_literal, llvm, size, vector
 
 @dataclass(frozen=True)
 class Float8:
-    """Mantissa bits, exponent bias, largest finite code, and whether it has infinities (e5m2) or NaN only at -0 (FNUZ)."""
+    """Mantissa bits, exponent bias, largest finite code; whether it has infinities (e5m2) or NaN only at -0 (FNUZ)."""
 
     mantissa: int
     bias: int

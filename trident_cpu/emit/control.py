@@ -265,7 +265,7 @@ def emit_call(fe: FunctionEmitter, op: Op) -> None:
     frame = b.value("getelementptr i8, ptr %scratch, i64 %frame")
     args = [f"{llvm(v.type.element)} {fe.scalar(v)}" for v in op.operands]
     args += [f"i32 %{base}.{axis}" for base in ("pid", "grid") for axis in "xyz"]
-    args += [f"ptr {frame}", "ptr %report"]
+    args += ["i1 %stream", f"ptr {frame}", "ptr %report"]
     types = [llvm(v.type.element) for v in op.results]
     result = "void" if not types else types[0] if len(types) == 1 else "{ " + ", ".join(types) + " }"
     text = f'call {result} @"{callee.name}.program"({", ".join(args)})'

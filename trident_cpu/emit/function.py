@@ -18,6 +18,7 @@ from trident_cpu.emit.guard import guard
 from trident_cpu.emit.nest import emit_nest, store_everywhere
 from trident_cpu.emit.pointwise import Call, Pointwise
 from trident_cpu.emit.singles import emit_single
+from trident_cpu.emit.stream import may_stream
 from trident_cpu.emit.types import literal, llvm
 from trident_cpu.emit.values import Context, Val
 from trident_cpu.errors import CompileError, UnsupportedOp
@@ -25,7 +26,10 @@ from trident_cpu.features import Features
 from trident_cpu.ir import Block, Function, Module, Op, Value
 from trident_cpu.plan import Nest, Planner
 
-GRID = "i32 %pid.x, i32 %pid.y, i32 %pid.z, i32 %grid.x, i32 %grid.y, i32 %grid.z, ptr noalias %scratch, ptr %report"
+GRID = (
+    "i32 %pid.x, i32 %pid.y, i32 %pid.z, i32 %grid.x, i32 %grid.y, i32 %grid.z, i1 %stream, "
+    "ptr noalias %scratch, ptr %report"
+)
 
 
 @dataclass
@@ -36,10 +40,14 @@ class ModuleState:
     features: Features
     fuse: bool
     sanitize: bool
+    streams: bool = field(init=False)  # large results may be written past the cache
     declares: set[str] = field(default_factory=set)
     math: set[tuple[str, str, int]] = field(default_factory=set)
     globals: set[str] = field(default_factory=set)
     faults: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.streams = may_stream(self.module)
 
 
 class FunctionEmitter:

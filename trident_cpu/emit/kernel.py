@@ -51,7 +51,13 @@ def emit_range(kernel: Function) -> str:
         if element == "i1":
             loads.append(f"  %bool{i} = trunc i8 %raw{i} to i1")
         passed.append(f"{llvm(element)} {'%bool' if element == 'i1' else '%raw'}{i}")
-    passed += ["i32 %x", "i32 %y", "i32 %z", "i32 %gx", "i32 %gy", "i32 %gz", "ptr %scratch", "ptr %report"]
+    passed += ["i32 %x", "i32 %y", "i32 %z", "i32 %gx", "i32 %gy", "i32 %gz", "i1 %stream"]
+    passed += ["ptr %scratch", "ptr %report"]
+    loads += [
+        f"  %flags.slot = getelementptr i8, ptr %args, i64 {8 * len(kernel.params)}",
+        "  %flags = load i64, ptr %flags.slot, align 8",
+        "  %stream = trunc i64 %flags to i1",
+    ]
     return "\n".join([
         f'define void @"{kernel.name}.range"(ptr noalias %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, '
         "ptr noalias %scratch, ptr %report) #0 {",

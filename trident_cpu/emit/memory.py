@@ -9,8 +9,10 @@ anything else              a run-time check for consecutive addresses, else gath
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
+from trident_cpu.emit.stream import store_vector
 from trident_cpu.emit.types import float_literal, mangled, size, stored, vector
 from trident_cpu.emit.values import Context, Val, evaluate, lanes_of
 from trident_cpu.errors import UnsupportedOp
@@ -224,7 +226,7 @@ class Access:
     def store_contiguous(self, address: str, text: str, element: str, mask: str | None) -> None:
         kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
         if mask is None:
-            self.b.emit(f"store {kind} {text}, ptr {address}, align {align}")
+            store_vector(self.fe, text, address, element, self.lanes, prod(self.ctx.shape) * align)
             return
         name = f"masked.store.{mangled(kind)}.p0"
         self.b.call(
@@ -283,9 +285,9 @@ class Access:
         lanes, kind = self.lanes, stored(val.element)
         text = lanes_of(self.fe, val, lanes)
         if val.element == "i1":
-            text = self.as_byte_lanes(text)
-        slot = self.b.alloca(f"<{lanes} x {kind}>")
-        self.b.emit(f"store <{lanes} x {kind}> {text}, ptr {slot}")
+            text = self.as_byte_lanes(text) if lanes > 1 else self.as_byte(text, "i1")
+        slot = self.b.alloca(f"[{lanes} x {kind}]")
+        self.b.emit(f"store {kind if lanes == 1 else f'<{lanes} x {kind}>'} {text}, ptr {slot}")
         return slot, kind
 
     def modify(self, op: Op, pointer: str, value: str, element: str) -> str:

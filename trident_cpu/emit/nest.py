@@ -6,7 +6,7 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ Known = frozenset[tuple[Value, Map]]  # masks, under an index map, that hold in 
 
 UNROLL = 8  # nests of at most so many vectors become straight code
 SIGNED_ORDER = ("slt", "sle", "sgt", "sge")
+WAYS = 4  # accumulators of a cheap sum along a row
+CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 INNER_UNROLL = 4  # and so do the vectors of a row
 
 
@@ -63,6 +65,7 @@ class NestEmitter:
                 continue
             lanes = min(self.most_lanes, extent)
             per_vector = 4.0 + sum(self.access_cost(op.operands[0], dim, lanes) for op in self.nest.members)
+            per_vector += self.buffers_cost(dim, lanes)
             if dim != len(self.shape) - 1 and (self.nest.keep or self.nest.updates):
                 per_vector += 1.5 * lanes * (len(self.nest.keep) + len(self.nest.updates))
             total = per_vector * prod(self.shape) / lanes
@@ -79,6 +82,15 @@ class NestEmitter:
         stride = self.fe.strides.of(address, dim)
         return 1.0 if stride in (0, 1) else 1.5 * lanes
 
+    def buffers_cost(self, dim: int, lanes: int) -> float:
+        """What reading tiles that earlier nests left in memory costs: their rows are contiguous."""
+        if dense_strides(self.shape)[dim] == 1:
+            return 0.0
+        made = self.nest.registers()
+        leaves = {leaf for value in self.nest.operands() for leaf in self.fe.deps.leaves(value)} - made
+        read = [leaf for leaf in leaves if leaf in self.fe.views and leaf.type.shape == self.shape]
+        return 1.5 * lanes * len(read)
+
     # ---- emission
 
     def run(self) -> None:
@@ -92,8 +104,9 @@ class NestEmitter:
         self.detours = [d for op in nest.members if op.name == "tt.load" and (d := self.detour(op)) is not None]
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL
+        self.ways = WAYS if self.wants_ways() else 1
         for reduction in self.reductions:
-            reduction.prepare(self.shape)
+            reduction.prepare(self.shape, self.ways)
         outer = [d for d in range(len(self.shape)) if d != self.vector_dim]
         self.level(outer)
         for reduction in self.reductions:
@@ -187,7 +200,8 @@ class NestEmitter:
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
             unroll = self.unroll_all or extent // lanes <= INNER_UNROLL
-            self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
+            if self.ways == 1 or self.main_part(str(extent), frozenset()) != str(extent):
+                self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
         elif extent == lanes:
             self.index[dim] = "0"
             full = self.b.value(f"icmp sge i64 {high}, {extent}")
@@ -195,7 +209,7 @@ class NestEmitter:
                 full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
             self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
         else:
-            self.split_row(known, low, high)
+            self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
             reduction.end_row(self.index)
 
@@ -212,8 +226,20 @@ class NestEmitter:
         for detour in self.detours:
             self.redirect(detour)
 
-    def split_row(self, known: Known, low: str | None, high: str) -> None:
-        """[0, low) masked, [low, high) unmasked, [high, extent) masked; one copy of each body."""
+    def end_of_row(self, known: Known, high: str) -> str:
+        """Where the row may stop: past `high` nothing happens if every member's effect is a store under these masks."""
+        nest, b = self.nest, self.b
+        if nest.keep or nest.updates or any(op.name not in ("tt.load", "tt.store") for op in nest.members):
+            return str(self.extent)
+        bounds = Bounds(self)
+        if not all(known <= set(bounds.leaves([op])) for op in nest.members if op.name == "tt.store"):
+            return str(self.extent)
+        last = b.call("smax", "i64", ("i64", high), ("i64", "0"))
+        last = b.value(f"and i64 {b.value(f'add i64 {last}, {self.lanes - 1}')}, {-self.lanes}")
+        return b.call("smin", "i64", ("i64", last), ("i64", str(self.extent)))
+
+    def split_row(self, known: Known, low: str | None, high: str, end: str) -> None:
+        """[0, low) masked, [low, high) unmasked, [high, end) masked; one copy of each body."""
         b, dim, lanes, extent = self.b, self.vector_dim, self.lanes, self.extent
         whole = b.call("smax", "i64", ("i64", high), ("i64", "0"))
         whole = b.call("smin", "i64", ("i64", whole), ("i64", str(extent)))
@@ -228,8 +254,8 @@ class NestEmitter:
             self.index[dim] = "0"
 
         if low is None:
-            vectors("0", whole, known)
-            vectors(whole, str(extent), frozenset())
+            vectors(self.main_part(whole, known), whole, known)
+            vectors(whole, end, frozenset())
             return
         first = b.call("smax", "i64", ("i64", low), ("i64", "0"))
         first = b.value(f"and i64 {b.value(f'add i64 {first}, {lanes - 1}')}, {-lanes}")
@@ -239,12 +265,40 @@ class NestEmitter:
         def phase(p: str) -> None:
             early = b.value(f"icmp eq i64 {p}, 0")
             start = b.value(f"select i1 {early}, i64 0, i64 {whole}")
-            middle = b.value(f"select i1 {early}, i64 {first}, i64 {extent}")
-            stop = b.value(f"select i1 {early}, i64 {whole}, i64 {extent}")
+            middle = b.value(f"select i1 {early}, i64 {first}, i64 {end}")
+            stop = b.value(f"select i1 {early}, i64 {whole}, i64 {end}")
             vectors(start, middle, frozenset())
             vectors(middle, stop, known)
 
         b.loop("0", "2", 1, phase)
+
+    def main_part(self, stop: str, known: Known) -> str:
+        """Reductions in WAYS accumulators, so that no addition waits for the one before it; where the rest starts."""
+        if self.ways == 1:
+            return "0"
+        b, step = self.b, WAYS * self.lanes
+        rest = b.value(f"and i64 {stop}, {-step}") if stop.startswith("%") else str(int(stop) // step * step)
+
+        def body(i: str) -> None:
+            for way in range(WAYS):
+                self.index[self.vector_dim] = b.add(i, str(way * self.lanes))
+                for reduction in self.reductions:
+                    reduction.way = way
+                self.vector(known)
+
+        b.loop("0", rest, step, body)
+        self.index[self.vector_dim] = "0"
+        for reduction in self.reductions:
+            reduction.way = 0
+        return rest
+
+    def wants_ways(self) -> bool:
+        """Cheap sums along long rows wait for their own last addition; costly ones have work in between."""
+        along = [r for r in self.reductions if r.along]
+        if not along or len(along) != len(self.reductions) or any(r.start is None for r in along):
+            return False
+        cost = sum(self.fe.deps.cost(v) for r in along for v in r.op.operands)
+        return self.extent >= 4 * WAYS * self.lanes and cost <= CHEAP
 
     def vector(self, known: Known) -> None:
         """Every member for one vector."""
@@ -295,7 +349,7 @@ class Bounds:
         known: set[tuple[Value, Map]] = set()
         lows: list[str] = []
         highs: list[str] = []
-        for value, index_map in self.leaves():
+        for value, index_map in self.leaves(nest.nest.members):
             if value.op is not None and value.op.name == "tt.splat":
                 highs.append(self.all_or_nothing(self.fe.scalar(value.op.operands[0])))
                 known.add((value, index_map))
@@ -344,13 +398,13 @@ class Bounds:
         (highs if predicate in ("slt", "sle") else lows).append(distance)
         return True
 
-    def leaves(self) -> list[tuple[Value, Map]]:
-        """The comparisons under the masks of the nest's loads and stores, with their index maps."""
+    def leaves(self, members: Sequence[Op]) -> list[tuple[Value, Map]]:
+        """The comparisons under the masks of loads and stores, with their index maps."""
         nest = self.nest
         identity: Map = tuple(range(len(nest.shape)))
         found: list[tuple[Value, Map]] = []
         stack: list[tuple[Value, Map]] = []
-        for op in nest.nest.members:
+        for op in members:
             at = {"tt.load": 1, "tt.store": 2}.get(op.name)
             if at is not None and len(op.operands) > at:
                 stack.append((op.operands[at], identity))

@@ -45,7 +45,8 @@ LIBDEVICE = {
     "fast_divide": "arith.divf", "fmax": "arith.maxnumf", "fmin": "arith.minnumf", "div_rn": "arith.divf",
     "sqrt_rn": "math.sqrt", "rsqrt_rn": "math.rsqrt", "fma_rn": "math.fma", "isnan": "math.isnan",
     "isinf": "math.isinf", "finite": "math.isfinite", "isfinited": "math.isfinite", "abs": "math.absi",
-    "fast_fdivide": "arith.divf", "popc": "math.ctpop", "mul_rn": "arith.mulf", "add_rn": "arith.addf", "sub_rn": "arith.subf",
+    "fast_fdivide": "arith.divf", "popc": "math.ctpop",
+    "mul_rn": "arith.mulf", "add_rn": "arith.addf", "sub_rn": "arith.subf",
 }  # fmt: skip
 
 

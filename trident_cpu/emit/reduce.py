@@ -81,14 +81,15 @@ class Reduction:
         self.start = neutral(op, self.elements[0])
         self.region = op.regions[0]
         self.finals: list[str] = []
+        self.way = 0  # the accumulator in use
 
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        """Before the nest: accumulators."""
+    def prepare(self, shape: tuple[int, ...], ways: int) -> None:
+        """Before the nest: accumulators, `ways` of them for each operand along the vector dimension."""
         b, fe = self.b, self.fe
         self.kept = tuple(d for d in range(len(shape)) if d != self.axis)
         self.views = [fe.new_view(r) for r in self.op.results] if self.op.results[0].type.is_tile else []
         if self.along:
-            self.slots = [b.alloca(vector(e, self.lanes)) for e in self.elements]
+            self.slots = [[b.alloca(vector(e, self.lanes)) for e in self.elements] for _ in range(ways)]
             self.started = b.alloca("i1", 8) if self.start is None else ""
             return
         if self.start is not None:
@@ -101,7 +102,8 @@ class Reduction:
             self.b.emit(f"store i1 true, ptr {self.started}")
             return
         type = vector(self.elements[0], self.lanes)
-        self.b.emit(f"store {type} {self.b.splat(self.elements[0], self.start, self.lanes)}, ptr {self.slots[0]}")
+        for slots in self.slots:
+            self.b.emit(f"store {type} {self.b.splat(self.elements[0], self.start, self.lanes)}, ptr {slots[0]}")
 
     def step(self, ctx: Context) -> None:
         """Combine one vector."""
@@ -113,13 +115,13 @@ class Reduction:
             self.step_across(ctx, news)
 
     def step_along(self, ctx: Context, news: list[str]) -> None:
-        b, lanes = self.b, self.lanes
+        b, lanes, slots = self.b, self.lanes, self.slots[self.way]
         types = [vector(e, lanes) for e in self.elements]
         place = ctx.index[ctx.vector_dim]
         is_first = self.start is None and place == "0"  # a literal 0: straight code, the row's first vector
         result = news
         if not is_first:
-            olds = [b.value(f"load {t}, ptr {s}") for t, s in zip(types, self.slots, strict=True)]
+            olds = [b.value(f"load {t}, ptr {s}") for t, s in zip(types, slots, strict=True)]
             result = apply_region(self.fe, self.region, [*olds, *news], lanes)
         if self.start is None and place.startswith("%"):
             first = b.value(f"load i1, ptr {self.started}")
@@ -128,7 +130,7 @@ class Reduction:
                 for t, new, both in zip(types, news, result, strict=True)
             ]
             b.emit(f"store i1 false, ptr {self.started}")
-        for t, text, slot in zip(types, result, self.slots, strict=True):
+        for t, text, slot in zip(types, result, slots, strict=True):
             b.emit(f"store {t} {text}, ptr {slot}")
 
     def step_across(self, ctx: Context, news: list[str]) -> None:
@@ -158,9 +160,12 @@ class Reduction:
         if not self.along:
             return
         b, fe = self.b, self.fe
-        texts = [
-            b.value(f"load {vector(e, self.lanes)}, ptr {s}") for e, s in zip(self.elements, self.slots, strict=True)
-        ]
+        texts: list[str] = []
+        for slots in self.slots:
+            more = [
+                b.value(f"load {vector(e, self.lanes)}, ptr {s}") for e, s in zip(self.elements, slots, strict=True)
+            ]
+            texts = apply_region(fe, self.region, [*texts, *more], self.lanes) if texts else more
         lanes = self.lanes
         while lanes > 1:
             half = lanes // 2

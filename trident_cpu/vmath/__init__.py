@@ -66,14 +66,16 @@ def symbol(name: str, element: str, width: int) -> str:
     return f"@tc.{name}.v{width}{element}"
 
 
-def function(name: str, element: str, width: int, intrinsics: set[str]) -> str:
+def function(name: str, element: str, width: int, intrinsics: set[str], avx512: bool = False) -> str:
     """The definition of one function on vectors of `width` lanes; what it calls is added to `intrinsics` as declares.
+
+    `avx512`: the code may use that instruction set.
 
     Raises KeyError for a name not in NAMES, ValueError for another element or for float32's nextafter.
     """
     if element not in ELEMENTS or (name in _FLOAT64_ONLY and element == "f32"):
         raise ValueError(f"trident_cpu.vmath: no {name} of {element}")
-    b = Builder(width, intrinsics)
+    b = Builder(width, intrinsics, avx512)
     operands = [Vector(b, element, f"%x{at}") for at in range(ARITY[name])]
     body = _BOTH.get(name) or (_SINGLE.get(name) if element == "f32" else None)
     result = body(b, *operands) if body else b.libm(name, *operands)

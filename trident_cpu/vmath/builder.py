@@ -111,10 +111,13 @@ class Vector:
 
 
 class Builder:
-    """The body of one function on vectors of `width` lanes (1: scalars); declarations go to `intrinsics`."""
+    """The body of one function on vectors of `width` lanes (1: scalars); declarations go to `intrinsics`.
 
-    def __init__(self, width: int, intrinsics: set[str]) -> None:
-        self.width, self.intrinsics = width, intrinsics
+    `avx512`: the function may use that instruction set where LLVM has no portable word for an instruction.
+    """
+
+    def __init__(self, width: int, intrinsics: set[str], avx512: bool = False) -> None:
+        self.width, self.intrinsics, self.avx512 = width, intrinsics, avx512
         self.lines: list[str] = []
         self._count = 0
         self._block = "entry"
@@ -178,6 +181,20 @@ class Builder:
         for coefficient in reversed(coefficients[:-1]):
             value = self.fma(value, x, coefficient)
         return value
+
+    def has_scale(self, x: Vector) -> bool:
+        """Is there one instruction for x * 2^n?"""
+        return self.avx512 and (x.kind, self.width) in (("f32", 16), ("f64", 8))
+
+    def scale(self, x: Vector, n: Vector) -> Vector:
+        """x * 2^n for a whole n, rounded once; only where `has_scale`."""
+        vector, letter, lanes = self.type(x.kind), {"f32": "s", "f64": "d"}[x.kind], self.width
+        symbol = f"@llvm.x86.avx512.mask.scalef.p{letter}.512"
+        self.intrinsics.add(f"declare {vector} {symbol}({vector}, {vector}, {vector}, i{lanes}, i32)")
+        name = self._name()
+        operands = f"{vector} {x.text}, {vector} {n.text}, {vector} {x.text}, i{lanes} -1, i32 4"
+        self.lines.append(f"  {name} = call {vector} {symbol}({operands})")
+        return Vector(self, x.kind, name)
 
     def copysign(self, size: Vector, sign: Vector) -> Vector:
         return self.intrinsic("copysign", size, sign)

@@ -30,10 +30,12 @@ def _power(b: Builder, n: Vector, kind: str) -> Vector:
     return ((n + form.bias) << form.mantissa).floats()
 
 
-def _scaled(b: Builder, y: Vector, n: Vector) -> Vector:
-    """y * 2^n, also where the result is subnormal or overflows: by two halves of n."""
-    half = n >> 1
-    return y * _power(b, half, y.kind) * _power(b, n - half, y.kind)
+def _scaled(b: Builder, y: Vector, n: Vector, k: Vector) -> Vector:
+    """y * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
+    if b.has_scale(y):
+        return b.scale(y, n)
+    half = k >> 1
+    return y * _power(b, half, y.kind) * _power(b, k - half, y.kind)
 
 
 def _reduced(b: Builder, x: Vector, n: Vector) -> Vector:
@@ -51,7 +53,7 @@ def exp(b: Builder, x: Vector) -> Vector:
     low, high = _EXP_RANGE[x.kind]
     x = b.at_least(b.at_most(x, high), low)
     n, k = _nearest(b, x, _LOG2E)
-    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), k)
+    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n, k)
 
 
 def exp2(b: Builder, x: Vector) -> Vector:
@@ -60,7 +62,7 @@ def exp2(b: Builder, x: Vector) -> Vector:
     n, k = _nearest(b, x, 1.0)
     r = x - n
     slope = b.fma(b.polynomial(_EXP2[x.kind], r), r, 0.6931471805599453)
-    return _scaled(b, b.fma(slope, r, 1.0), k)
+    return _scaled(b, b.fma(slope, r, 1.0), n, k)
 
 
 def _small_exp(b: Builder, x: Vector, shift: int = 0) -> Vector:
@@ -117,7 +119,7 @@ def _half_exp(b: Builder, x: Vector) -> Vector:
     """e^x / 2 for x >= 0, to infinity."""
     x = b.at_most(x, _EXP_RANGE[x.kind][1] + 1.0)
     n, k = _nearest(b, x, _LOG2E)
-    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), k - 1)
+    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n - 1.0, k - 1)
 
 
 _ERF = {"f32": (table.ERF_SMALL_F32, table.ERF_LARGE_F32, 4.0), "f64": (table.ERF_SMALL_F64, table.ERF_LARGE_F64, 6.0)}

@@ -1,0 +1,59 @@
+"""What the README claims is what the package has."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import trident.functional
+import trident.nn
+from tests.cases import CASES
+from tests.test_laws import Recorder
+from trident.optimize import SWAPS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CLASSES = {cls.__name__ for cls in SWAPS}
+FUNCTIONS = {name for name, value in vars(trident.functional).items() if callable(value)}
+
+
+def test_the_table_of_operators_is_complete():
+    table = README[README.index("## Operators") : README.index("## How to read")]
+    named = set(re.findall(r"`(\w+)`", table))
+    assert named >= CLASSES | FUNCTIONS
+    assert all(hasattr(torch.nn, name) or hasattr(torch.nn.functional, name) for name in CLASSES | FUNCTIONS)
+
+
+# classes that no case can make and call with its inputs -> the test that does
+TESTED_APART = {"LazyLinear": "test_linear.py", "SoftMarginLoss": "test_docs.py"}
+
+
+def test_every_class_has_a_case_that_reaches_its_kernel():
+    """tests/test_laws.py::test_module_is_its_twin then sees an operator of Trident called."""
+    assert {case.cls for case in CASES.values() if case.module} | set(TESTED_APART) == CLASSES
+    assert all(name in (ROOT / "tests" / file).read_text() for name, file in TESTED_APART.items())
+    assert len(CLASSES) >= 45
+
+
+def test_soft_margin_loss_reaches_its_kernel():
+    x, target = torch.randn(3, 4), torch.randn(3, 4).sign()
+    with Recorder() as recorder:
+        ours = trident.nn.SoftMarginLoss()(x, target)
+    assert recorder.calls
+    torch.testing.assert_close(ours, torch.nn.SoftMarginLoss()(x, target))
+
+
+def test_every_function_has_a_case():
+    assert {case.name for case in CASES.values()} >= FUNCTIONS
+
+
+def test_commands_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in re.findall(r"^    make (\w+)", README, re.M):
+        assert re.search(rf"^{command}:", makefile, re.M)
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,46 @@
+"""The pointwise plans of a GPU, run by whatever executor this machine has: tiles and walks must not change results."""
+
+import functools
+
+import pytest
+import torch
+
+import trident.functional as T
+from tests.cases import CASES
+from tests.test_laws import DEVICE, close, double, gradient_of, make, run, same
+from trident.runtime import tuning
+
+PLANS = ("flat", "flat_groups", "bands")
+NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
+
+
+def gpu_plans(monkeypatch, multiprocessors):
+    def on_gpu(heuristic, *args):
+        return heuristic.__wrapped__(*args[:-1], torch.device("cuda"))
+
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: multiprocessors)
+    for name in PLANS:
+        monkeypatch.setattr(tuning, name, functools.partial(on_gpu, getattr(tuning, name)))
+
+
+@pytest.mark.parametrize("multiprocessors", (1, 132))  # few: programs walk far
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_float64(monkeypatch, name, multiprocessors):
+    gpu_plans(monkeypatch, multiprocessors)
+    case = CASES[name]
+    for shape in case.shapes[2:]:
+        inputs = make(case, shape, torch.float32)
+        actual = run(case.ours, inputs)
+        expected = run(case.reference, double(inputs), gradient_of(actual[0]).double())
+        close(actual, expected, torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize("name", ("dropout", "alpha_dropout", "dropout2d", "feature_alpha_dropout", "rrelu"))
+def test_random_numbers_do_not_depend_on_the_launch(monkeypatch, name):
+    options = {"training": True}
+    for x in (torch.randn(9, 7, 33, 5), torch.randn(9, 7, 33, 5).contiguous(memory_format=torch.channels_last)):
+        x = x.to(DEVICE).requires_grad_()
+        expected = run(lambda x: getattr(T, name)(x, **options), [x])
+        with monkeypatch.context() as patched:
+            gpu_plans(patched, 2)
+            same(run(lambda x: getattr(T, name)(x, **options), [x]), expected)

@@ -1,0 +1,72 @@
+"""What is peculiar to linear: the fused activation, lazy modules, tf32, and the GPU's tiles run on this machine."""
+
+import pytest
+import torch
+
+import trident
+from tests.test_laws import DEVICE, close, double, gradient_of, run
+from trident import functional as T
+from trident import nn
+from trident.ops import _linear
+from trident.ops._activation import ACTIVATIONS
+from trident.runtime import route, tuning
+
+
+def inputs(dtype=torch.float32, M=70, K=50, N=90):
+    torch.manual_seed(0)
+    made = (torch.randn(M, K, dtype=torch.float64), torch.randn(N, K, dtype=torch.float64) / 4, torch.randn(N).double())
+    return [t.to(DEVICE, dtype).requires_grad_() for t in made]
+
+
+@pytest.mark.parametrize("activation", sorted(_linear.FUSED))
+@pytest.mark.parametrize("policy", ("kernels", "auto"))
+def test_fused_activations(activation, policy):
+    def reference(x, w, b):
+        return ACTIVATIONS[activation].torch(torch.nn.functional.linear(x, w, b))
+
+    given = inputs()
+    with route.forced(policy):
+        actual = run(lambda *t: T.linear(*t, activation=activation), given)
+    close(actual, run(reference, double(given), gradient_of(actual[0]).double()), torch.float32, 90)
+
+
+def test_unknown_activation():
+    with pytest.raises(ValueError, match=r"'swish'.*gelu"):
+        T.linear(*inputs(), activation="swish")
+
+
+def test_lazy_linear_becomes_ours():
+    layer = nn.LazyLinear(5).to(DEVICE)
+    y = layer(torch.randn(3, 4, device=DEVICE))
+    assert type(layer) is trident.nn.Linear and y.shape == (3, 5) and layer.weight.shape == (5, 4)
+
+
+@pytest.mark.parametrize("device", ("cpu", "cuda"))
+@pytest.mark.parametrize("allowed", (False, True))
+def test_tf32_follows_torch(monkeypatch, device, allowed):
+    launched = []
+    monkeypatch.setattr(_linear, "launch", lambda *args, **meta: launched.append(meta["PRECISION"]))
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
+    with torch._subclasses.FakeTensorMode():
+        a = torch.empty(8, 8, device=device)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed  # not a plain attribute: monkeypatch cannot put it back
+    try:
+        _linear._product(a, a, a)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    assert launched == ["tf32" if allowed and device == "cuda" else "ieee"]
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+@pytest.mark.parametrize("M, K, N", ((300, 1000, 40), (17, 4097, 33)))
+def test_gpu_tiles(monkeypatch, dtype, M, K, N):
+    """The tiles and slices of a GPU, whatever runs them."""
+    plan = tuning.matmul.__wrapped__
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(tuning, "matmul", lambda *args: plan(*args[:-1], torch.device("cuda")))
+    given = inputs(dtype, M, K, N)
+    exact = double(given)
+    actual = run(T.linear, given)
+    expected = run(torch.nn.functional.linear, exact, gradient_of(actual[0]).double())
+    close(actual, expected, dtype, max(M, N, K))

@@ -1,0 +1,169 @@
+"""A linear layer with an optional activation f in the same kernel: x [M, K], w [N, K], b [N].
+
+forward     z = x wᵀ + b
+            y = f(z)
+
+backward    dz = f'(z) dy
+            dx = dz w
+            dw = dzᵀ x
+            db = sum over M of dz
+
+All three products are one kernel over strides. It keeps for the backward what torch keeps: y where f' is a function of
+y, else z, which then the forward's kernel writes beside y. dw sums over M, often long while [N, K] is small: slices of
+M are summed by several programs, and their results added in a fixed order.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trident.lang.tile import accumulator, load, matrix
+from trident.ops._activation import ACTIVATIONS, _activate
+from trident.ops._activation import _backward as activation_backward
+from trident.ops._slices import add_slices, new_slices
+from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.launch import launch
+from trident.runtime.op import op
+
+# the rows of the table that take no parameter
+FUSED = ACTIVATIONS.keys() & {
+    *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
+    *("softsign", "tanh", "tanhshrink"),
+}
+
+
+@triton.jit
+def _matmul_kernel(
+    y, z, a, b, bias, M, N, K, a_m, a_k, b_k, b_n, STEPS,
+    F: tl.constexpr, PRECISION: tl.constexpr, EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
+):  # fmt: skip
+    """z = a [M, K] b [K, N] + bias [N] and y = F(z), both [M, N] contiguous; bias, z and F may be None.
+
+    a_m, ..., b_n: strides. STEPS of BLOCK_K for each program of axis 1, which writes its own y.
+    """
+    # GROUP_M tiles of rows, column by column: the tiles that run at one time share their rows of a and columns of b
+    tiles_m, tiles_n = tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N)
+    group = tl.program_id(0) // (GROUP_M * tiles_n)
+    height = tl.minimum(tiles_m - group * GROUP_M, GROUP_M)
+    inside = tl.program_id(0) % (GROUP_M * tiles_n)
+    rows = (group * GROUP_M + inside % height) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    cols = inside // height * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+
+    first = tl.program_id(1) * STEPS
+    begin = first * tl.full((), BLOCK_K, tl.int64)
+    k = tl.arange(0, BLOCK_K)
+    a += rows.to(tl.int64) * a_m + (begin + k[None, :]) * a_k
+    b += (begin + k[:, None]) * b_k + cols.to(tl.int64) * b_n
+    b_z = accumulator(a, BLOCK_M, BLOCK_N)
+    for step in range(first, tl.minimum(first + STEPS, tl.cdiv(K, BLOCK_K))):
+        if EVEN_K:
+            in_a, in_b = rows < M, cols < N
+        else:
+            left = K - step * BLOCK_K
+            in_a, in_b = (rows < M) & (k[None, :] < left), (cols < N) & (k[:, None] < left)
+        b_z = tl.dot(matrix(a, in_a), matrix(b, in_b), b_z, input_precision=PRECISION, out_dtype=b_z.dtype)
+        a += BLOCK_K * a_k
+        b += BLOCK_K * b_k
+
+    if bias is not None:
+        b_z += load(bias + cols, cols < N)
+    at = (tl.program_id(1).to(tl.int64) * M + rows) * N + cols
+    inside = (rows < M) & (cols < N)
+    if z is not None:
+        tl.store(z + at, b_z, inside)
+    tl.store(y + at, b_z if F is None else F(b_z, 0.0, 0.0), inside)
+
+
+def _product(
+    y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None, z: Tensor | None = None, activation: str | None = None
+) -> None:
+    """Write y [M, N] (and z, if given) from a [M, K] and b [K, N] of any strides."""
+    (M, K), N = a.shape, b.shape[1]
+    f = None if activation is None else ACTIVATIONS[activation].f
+    # read where the kernel is launched, as torch does; only float32 on a GPU has a faster and less precise product
+    tf32 = a.dtype == torch.float32 and a.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    plan = tuning.matmul(M, N, K, a.dtype, tf32, bias is None and z is None and f is None, a.device)
+    slices = plan.grid[-1] if len(plan.grid) > 1 else 1
+    found = y if slices == 1 else new_slices(slices, y, a)
+    launch(
+        _matmul_kernel,
+        plan.grid,
+        *(found, z, a, b, None if bias is None else bias.contiguous(), M, N, K, *a.stride(), *b.stride()),
+        F=f,
+        PRECISION="tf32" if tf32 else "ieee",
+        **plan.meta,
+    )
+    if slices > 1:
+        add_slices(y, found)
+
+
+@op("linear")
+def _forward(x: Tensor, w: Tensor, b: Tensor | None, activation: str | None, keep: bool) -> tuple[Tensor, Tensor]:
+    """y [..., N], and z like y if `keep` (else empty)."""
+    y = x.new_empty([*x.shape[:-1], w.shape[0]])
+    z = torch.empty_like(y) if keep else None
+    rows = x.reshape(-1, x.shape[-1])
+    _product(y, rows, w.T, b, z, activation)
+    return y, x.new_empty(0) if z is None else z
+
+
+@op("matmul")
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a [M, K] b [K, N], of any strides."""
+    y = a.new_empty(a.shape[0], b.shape[1])
+    _product(y, a, b)
+    return y
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, activation: str | None, grads_in_torch: bool
+    ) -> Tensor:
+        of_y = activation is None or ACTIVATIONS[activation].differentiable_grad is not None
+        y, z = _forward(x, w, b, activation, not of_y and any(ctx.needs_input_grad))
+        ctx.save_for_backward(x, w, b, None if activation is None else y if of_y else z)
+        ctx.activation, ctx.matmul = activation, torch.mm if grads_in_torch else _matmul
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, b, s = ctx.saved_tensors
+        if recompute.wanted():
+            return *recompute.gradients(lambda x, w, b: _in_torch(x, w, b, ctx.activation), (x, w, b), dy), None, None
+        dz = dy if s is None else activation_backward(dy, s, ctx.activation, 0.0, 0.0, dy.dtype)
+        rows = dz.reshape(-1, dz.shape[-1])
+        needs_dx, needs_dw, needs_db, *_ = ctx.needs_input_grad
+        dx = ctx.matmul(rows, w).view_as(x) if needs_dx else None
+        dw = ctx.matmul(rows.T, x.reshape(-1, x.shape[-1])) if needs_dw else None
+        return dx, dw, rows.sum(0) if needs_db else None, None, None
+
+
+def _in_torch(x: Tensor, w: Tensor, b: Tensor | None, activation: str | None) -> Tensor:
+    z = torch.nn.functional.linear(x, w, b)
+    return z if activation is None else ACTIVATIONS[activation].torch(z)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    """As :func:`torch.nn.functional.linear`, then the activation of that name, if any, in the same kernel.
+
+    Shapes: input [..., K], weight [N, K], bias [N]; the result [..., N]. activation: one of `FUSED`, else ValueError.
+    float32 products follow torch.backends.cuda.matmul.allow_tf32.
+    """
+    if activation is not None and activation not in FUSED:
+        raise ValueError(f"linear: activation is {activation!r}; expected one of {', '.join(sorted(FUSED))}")
+    x, w, b = autocast.lowered("linear", input, weight, bias)
+    dtypes = {t.dtype for t in (x, w, b) if t is not None}
+    fits = input.dim() > 0 and weight.dim() == 2 and input.shape[-1] == weight.shape[1] and weight.shape[0] > 0
+    fits = fits and (bias is None or bias.shape == weight.shape[:1]) and len(dtypes) == 1
+    name = "linear" if activation is None else "linear_activation"
+    if not route.to_torch(name, input, weight, bias, unless=None if fits else route.INVALID):
+        # plain products, and so those of the gradients, may be faster in torch where the fused one is not
+        return _Linear.apply(x, w, b, activation, activation is not None and route.to_torch("linear", x, w))
+    if activation is None or input.numel() == 0:
+        return _in_torch(input, weight, bias, activation)
+    return _activate(activation, torch.nn.functional.linear(input, weight, bias))
