@@ -281,10 +281,19 @@ TORCH: dict[int, Callable[..., Tensor]] = {
 }
 
 
+def _kind(name: str, input: Tensor, size: tuple[int, ...] | None) -> str:
+    """What `tuning` knows the call by: windows of one length that leave several outputs are the kernel's strength."""
+    if size is None or input.device.type != "cpu":
+        return name
+    lengths = input.shape[input.dim() - len(size) :]
+    even = all(n % o == 0 for n, o in zip(lengths, size, strict=True)) and math.prod(size) > 1
+    return name if even else f"{name} (uneven or one window)"
+
+
 def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
     name = f"adaptive_avg_pool{pooled}d"
     size = _output_size(input, output_size, pooled)
-    if route.to_torch(name, input, unless=None if size else route.INVALID) or size is None:
+    if route.to_torch(_kind(name, input, size), input, unless=None if size else route.INVALID) or size is None:
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last

@@ -313,12 +313,12 @@ _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
-    32768: ("rrelu", "tanh"),
+    32768: ("instance_norm", "rrelu", "tanh"),
     65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
     262144: ("binary_cross_entropy_with_logits",),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("softmin",),
+    1048576: ("adaptive_avg_pool2d", "softmin"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -331,7 +331,10 @@ _NEVER_NATIVE = {
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
         *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
     ),
-    "torch's loop was measured faster": ("gelu", "layer_norm", "log_softmax", "softmax"),
+    "torch's loop was measured faster": (
+        *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
+        *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
+    ),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
 }
 
