@@ -54,10 +54,10 @@ from trident.nn.loss import KLDivLoss as KLDivLoss
 from trident.nn.loss import L1Loss as L1Loss
 from trident.nn.loss import MSELoss as MSELoss
 from trident.nn.loss import NLLLoss as NLLLoss
-from trident.nn.normalization import GroupNorm as GroupNorm
 from trident.nn.loss import PoissonNLLLoss as PoissonNLLLoss
 from trident.nn.loss import SmoothL1Loss as SmoothL1Loss
 from trident.nn.loss import SoftMarginLoss as SoftMarginLoss
+from trident.nn.normalization import GroupNorm as GroupNorm
 from trident.nn.normalization import LayerNorm as LayerNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
