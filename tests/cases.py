@@ -84,7 +84,7 @@ def _group_norm(groups: int, shapes: Sequence[Shape], affine: int = 2) -> Case:
         ),
         cls="GroupNorm",
         module=lambda cls: cls(groups, shapes[0][1], affine=affine > 0),
-        bench=PLANES_BENCH,
+        bench=PLANES_BENCH if 32 % groups == 0 else (),
     )
 
 
