@@ -228,7 +228,7 @@ def _prelu(channels: bool, shapes: Sequence[Shape]) -> Case:
         errors=(lambda f: f(torch.randn(2, 3), torch.randn(2)), lambda f: f(torch.randn(2, 3), torch.randn(1, 3))),
         cls="PReLU",
         module=lambda cls: cls(size(shapes[0])),
-        bench=FLAT_BENCH,
+        bench=((4, 256), (64, 64, 8, 8), (64, 64, 64, 64)) if channels else FLAT_BENCH,
     )
 
 

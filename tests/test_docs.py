@@ -43,6 +43,12 @@ def test_soft_margin_loss_reaches_its_kernel():
     torch.testing.assert_close(ours, torch.nn.SoftMarginLoss()(x, target))
 
 
+def test_bench_shapes_fit_their_cases():
+    for name, case in CASES.items():
+        for shape in case.bench[:1]:
+            assert case.inputs(shape)[0].shape == shape, name
+
+
 def test_every_function_has_a_case():
     assert {case.name for case in CASES.values()} >= FUNCTIONS
 
