@@ -15,5 +15,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(autouse=True)
 def kernels():
+    torch.manual_seed(0)
     with route.forced("kernels"):
         yield
