@@ -25,10 +25,11 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from trident.lang.tile import accumulator, flat_tile, load
-from trident.ops._slices import add_slices, new_slices, sum_dtype
+from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -236,7 +237,7 @@ def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool
 
 def _divided(dy: Tensor, there: tuning.Plan) -> Tensor:
     """Each element of dy over the size of its window: one pass over the smaller tensor spares every x six divisions."""
-    scaled = torch.empty_like(dy, dtype=sum_dtype(dy))
+    scaled = torch.empty_like(dy, dtype=compute_dtype(dy))
     plan = tuning.flat(dy.numel(), dy.device)
     names = ("C", "OUTS", "AREA", "OW", "AD", "BD", "AH", "BH", "AW", "BW")
     geometry = {name: value for name, value in there.meta.items() if name in names}

@@ -30,6 +30,7 @@ from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import asserting, launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -162,7 +163,7 @@ def _forward(
     index, each = not target.is_floating_point(), reduction == "none"
     if index:
         check_classes(target, V, ignored)
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    compute = compute_dtype(x)
     stats = x.new_empty(3, outer * inner, dtype=compute)
     plan = tuning.lines(outer, V, inner, x.device, tuning.registers(x.dtype, 4))
     if each:

@@ -31,6 +31,7 @@ from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -196,7 +197,7 @@ def _forward(
     """y, contiguous, and the mean and rstd of each row."""
     x = x.contiguous()
     R, K, S, C = _sizes(x, groups)
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    compute = compute_dtype(x)
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
     mean, rstd = (x.new_empty(R, dtype=compute) for _ in range(2))
     w, b = (None if t is None else t.contiguous() for t in (w, b))

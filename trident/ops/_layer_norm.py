@@ -28,6 +28,7 @@ from trident.lang.tile import col_sum, load, row_mean, row_tile
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -157,8 +158,8 @@ def _forward(
     x = x.contiguous()
     M = x.numel() // N
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
-    mean = x.new_empty(M if centered else 0, dtype=statistics(x))
-    rstd = x.new_empty(M, dtype=statistics(x))
+    mean = x.new_empty(M if centered else 0, dtype=compute_dtype(x))
+    rstd = x.new_empty(M, dtype=compute_dtype(x))
     w, b = (None if t is None else t.contiguous() for t in (w, b))
     plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
@@ -189,11 +190,6 @@ def _backward(
             launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **plan.meta)
     dw, db = (rstd.new_empty(0) if t is None else t.sum(0) for t in (dw, db))
     return dx, dw, db
-
-
-def statistics(x: Tensor) -> torch.dtype:
-    """Means and deviations are float32 (float64 for float64), whatever x is stored as."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 class _LayerNorm(torch.autograd.Function):

@@ -21,6 +21,7 @@ from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import asserting, launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -64,7 +65,7 @@ def _forward(
     check_classes(target, V, ignored)
     M, each = outer * inner, reduction == "none"
     plan = tuning.flat(M, x.device)
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    compute = compute_dtype(x)
     losses = x.new_empty(target.shape, dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute)
     totals = x.new_empty(plan.grid[0], dtype=compute) if reduction == "mean" else None
     launch(

@@ -23,6 +23,7 @@ from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 REDUCTIONS = ("none", "mean", "sum")  # in the order of torch's enumeration
 NO_WEIGHT = "no kernel for a weight"
@@ -202,10 +203,7 @@ def _forward(
     x, t, w, positive = _operands(name, x, t, w, positive)
     plan = tuning.flat_groups(x.numel(), x.device)
     each = reduction == "none"
-    if each:
-        y = torch.empty_like(x, dtype=dtype)
-    else:
-        y = x.new_empty(plan.grid[0], dtype=torch.promote_types(x.dtype, torch.float32))
+    y = torch.empty_like(x, dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
     row = {"F": LOSSES[name].f, "A": a, "B": b, "EACH": each}
     launch(_forward_kernel, plan.grid, y, x, t, w, positive, x.numel(), **row, **plan.meta)
     if each:

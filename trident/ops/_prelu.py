@@ -22,6 +22,7 @@ from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -86,7 +87,7 @@ def _backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     dx, C = torch.empty_like(x), w.numel()
     M, N, by_row = _matrix(dx, C)
     plan = tuning.bands(M, N, by_row, x.device)
-    partial = x.new_empty(plan.grid[-1], M if by_row else N, dtype=torch.promote_types(x.dtype, torch.float32))
+    partial = x.new_empty(plan.grid[-1], M if by_row else N, dtype=compute_dtype(x))
     dy, x, w = lying_as(dy, dx), lying_as(x, dx), w.contiguous()
     launch(_backward_kernel, plan.grid, dx, partial, dy, x, w, M, N, C, BY_ROW=by_row, **plan.meta)
     return dx, partial.view(-1, C).sum(0)

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._layer_norm import _backward, _forward, statistics
+from trident.ops._layer_norm import _backward, _forward
 from trident.runtime import autocast, recompute, route
 from trident.runtime.layout import memory_format
+from trident.runtime.precision import compute_dtype
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -29,7 +30,7 @@ class _RMSNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, shape: tuple[int, ...], w: Tensor | None, eps: float | None, dtype: torch.dtype
     ) -> Tensor:
         N = math.prod(shape)
-        y, _, rstd = _forward(x, N, w, None, torch.finfo(statistics(x)).eps if eps is None else eps, False, dtype)
+        y, _, rstd = _forward(x, N, w, None, torch.finfo(compute_dtype(x)).eps if eps is None else eps, False, dtype)
         ctx.save_for_backward(x, w, rstd)
         ctx.shape, ctx.eps, ctx.N = shape, eps, N
         return y.contiguous(memory_format=memory_format(x))

@@ -8,6 +8,7 @@ from torch import Tensor
 from trident.lang.tile import load
 from trident.runtime import tuning
 from trident.runtime.launch import launch
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
@@ -18,13 +19,9 @@ def _add_kernel(y, slices, n, S, BLOCK_S: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(y + cols, tl.sum(b_y, axis=0, keep_dims=True), cols < n)
 
 
-def sum_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def new_slices(S: int, y: Tensor, x: Tensor) -> Tensor:
     """Room for S slices of y, in the dtype that elements of x are summed in."""
-    return torch.empty((S, y.numel()), dtype=sum_dtype(x), device=y.device)
+    return torch.empty((S, y.numel()), dtype=compute_dtype(x), device=y.device)
 
 
 def add_slices(y: Tensor, slices: Tensor) -> None:
