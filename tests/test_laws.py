@@ -1,4 +1,4 @@
-"""The laws: what holds for every operator. One entry of tests/cases.py is checked against all of them."""
+"""The laws: what holds for every operator. One entry of tests/cases is checked against all of them."""
 
 import copy
 import io

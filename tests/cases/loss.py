@@ -1,0 +1,217 @@
+"""Cases of trident.nn.loss."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import trident.functional as T
+from tests.cases.case import (
+    FLAT,
+    FLAT_BENCH,
+    Case,
+    Errors,
+    Shape,
+    randn,
+)
+
+
+def _loss(
+    name: str,
+    cls: str,
+    *,
+    inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [randn(*shape), randn(*shape)],
+    extra: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {},  # made from the input, not differentiated
+    module: bool = True,
+    specials: Sequence[float] | None = None,
+    **options: object,
+) -> Case:
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda x, *t: f(x, *t, **extra(x.detach()), **options)
+
+    reduced = options.get("reduction") != "none"
+    bad: Errors = (
+        lambda f: f(torch.rand(2), torch.rand(2), reduction="no"),
+        lambda f: f(torch.rand(2), torch.rand(3)),
+    )
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=FLAT,
+        inputs=inputs,
+        reduced=(lambda shape: math.prod(shape)) if reduced else (lambda shape: 1),
+        specials=specials,
+        errors=bad,
+        cls=cls,
+        module=(lambda cls: cls(**options)) if module else None,
+        takes=2,
+        also=extra,
+        bench=FLAT_BENCH,
+    )
+
+
+def _ramp(x: torch.Tensor) -> torch.Tensor:
+    """[x.shape[-1]], in [0, 2)."""
+    return torch.arange(x.shape[-1], device=x.device).remainder(5).to(x.dtype) * 0.5
+
+
+def _weight(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"weight": _ramp(x)}
+
+
+def _signs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"target": torch.where(torch.arange(x.numel(), device=x.device) % 3 == 0, 1, -1).to(x.dtype).view(x.shape)}
+
+
+def _shares(shape: Shape) -> list[torch.Tensor]:
+    return [0.05 + 0.9 * torch.rand(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)]
+
+
+def _logits(shape: Shape) -> list[torch.Tensor]:
+    return [3 * randn(*shape), torch.rand(shape, dtype=torch.float64)]
+
+
+def _divergence(shape: Shape) -> list[torch.Tensor]:
+    return [randn(*shape), 0.05 + torch.rand(shape, dtype=torch.float64)]
+
+
+def _rates(shape: Shape) -> list[torch.Tensor]:
+    return [0.1 + torch.rand(shape, dtype=torch.float64), 3 * torch.rand(shape, dtype=torch.float64)]
+
+
+def _class_loss(
+    name: str,
+    cls: str,
+    shapes: Sequence[Shape],
+    weighted: bool = False,
+    probabilities: bool = False,
+    ignored: int | None = None,
+    **kwargs: Any,
+) -> Case:
+    """cross_entropy and nll_loss. Some targets are the ignored class, if there is one."""
+
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            # weights that every dtype holds exactly
+            classes = torch.arange(x.shape[min(1, x.dim() - 1)], device=x.device)
+            w = (1 + classes % 4 / 4).to(x.dtype) if weighted else None
+            return f(x, target, w, **kwargs, **({} if ignored is None else {"ignore_index": ignored}))
+
+        return loss
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        x = randn(*shape)
+        if probabilities:
+            return [x, randn(*shape).softmax(1)]
+        target = torch.randint(shape[1], (shape[0], *shape[2:]))
+        if ignored is not None:
+            target[..., ::3] = ignored
+        return [x, target]
+
+    bad = ((torch.randn(2, 3), torch.tensor([0, 3])), (torch.randn(2, 3), torch.tensor([0, -1])))
+    bad += ((torch.randn(2, 3), torch.tensor([0])), (torch.randn(2, 3), torch.tensor([0, 1], dtype=torch.int32)))
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: torch.Size(shape).numel(),
+        errors=(
+            *(lambda f, x=x, target=target: f(x, target) for x, target in bad),
+            lambda f: f(*bad[0], reduction="no"),
+            lambda f: f(torch.randn(2, 3), torch.tensor([0, 1]), torch.rand(2)),
+            lambda f: f(torch.randn(()), torch.tensor(0)),
+        ),
+        cls=cls,
+        module=None if probabilities or weighted else lambda cls: cls(**kwargs),
+        bench=((16, 1000), (256, 32000), (2048, 50257)),
+    )
+
+
+CLASSES = ((4, 3), (1, 1), (5, 7), (257, 33), (3, 32769), (2, 65537))
+
+
+MAPS = ((2, 3, 4, 5), (1, 1, 1), (3, 21, 7), (2, 5, 9, 33), (1, 4097, 13), (2, 3, 4, 3, 2))
+
+
+CASES: dict[str, Case] = {
+    "binary_cross_entropy": _loss("binary_cross_entropy", "BCELoss", inputs=_shares),
+    "binary_cross_entropy.none": _loss("binary_cross_entropy", "BCELoss", inputs=_shares, reduction="none"),
+    "binary_cross_entropy.weight": _loss(
+        "binary_cross_entropy", "BCELoss", inputs=_shares, extra=_weight, module=False, reduction="sum"
+    ),
+    "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits),
+    "binary_cross_entropy_with_logits.none": _loss(
+        "binary_cross_entropy_with_logits", "BCEWithLogitsLoss", inputs=_logits, reduction="none", specials=()
+    ),
+    "binary_cross_entropy_with_logits.weights": _loss(
+        "binary_cross_entropy_with_logits",
+        "BCEWithLogitsLoss",
+        inputs=_logits,
+        extra=lambda x: {**_weight(x), "pos_weight": _ramp(x) + 0.5},
+        module=False,
+        reduction="none",
+    ),
+    "huber_loss": _loss("huber_loss", "HuberLoss", delta=0.7),
+    "huber_loss.none": _loss("huber_loss", "HuberLoss", delta=0.7, reduction="none", specials=()),
+    "mse_loss": _loss("mse_loss", "MSELoss"),
+    "mse_loss.none": _loss("mse_loss", "MSELoss", reduction="none", specials=()),
+    "mse_loss.sum": _loss("mse_loss", "MSELoss", reduction="sum"),
+    "kl_div": _loss("kl_div", "KLDivLoss", inputs=_divergence),
+    "kl_div.none": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="none", specials=()),
+    "kl_div.batchmean": _loss("kl_div", "KLDivLoss", inputs=_divergence, reduction="batchmean"),
+    "kl_div.log": _loss("kl_div", "KLDivLoss", reduction="none", log_target=True, specials=()),
+    "l1_loss": _loss("l1_loss", "L1Loss"),
+    "l1_loss.none": _loss("l1_loss", "L1Loss", reduction="none", specials=()),
+    "poisson_nll_loss": _loss("poisson_nll_loss", "PoissonNLLLoss"),
+    "poisson_nll_loss.none": _loss("poisson_nll_loss", "PoissonNLLLoss", reduction="none", specials=()),
+    "poisson_nll_loss.rate": _loss(
+        "poisson_nll_loss", "PoissonNLLLoss", inputs=_rates, log_input=False, eps=1e-3, reduction="sum"
+    ),
+    "poisson_nll_loss.full": _loss(
+        "poisson_nll_loss",
+        "PoissonNLLLoss",
+        inputs=lambda shape: [randn(*shape)],
+        extra=lambda x: {"target": _ramp(x).mul(2).expand(x.shape)},
+        module=False,
+        full=True,
+        reduction="none",
+    ),
+    "smooth_l1_loss": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6),
+    "smooth_l1_loss.none": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.6, reduction="none", specials=()),
+    "smooth_l1_loss.l1": _loss("smooth_l1_loss", "SmoothL1Loss", beta=0.0),
+    "soft_margin_loss": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+    ),
+    "soft_margin_loss.none": _loss(
+        "soft_margin_loss",
+        "SoftMarginLoss",
+        inputs=lambda shape: [3 * randn(*shape)],
+        extra=_signs,
+        reduction="none",
+    ),
+    "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
+    "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),
+    "cross_entropy.weight": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, weighted=True, ignored=-1),
+    "cross_entropy.smooth": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, ignored=1, label_smoothing=0.1),
+    "cross_entropy.all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, weighted=True, ignored=-100, label_smoothing=0.3, reduction="sum"
+    ),
+    "cross_entropy.maps": _class_loss("cross_entropy", "CrossEntropyLoss", MAPS, ignored=2, reduction="none"),
+    "cross_entropy.q": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, probabilities=True),
+    "cross_entropy.q_all": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=0.1, reduction="none"
+    ),
+    "cross_entropy.q_sum": _class_loss(
+        "cross_entropy", "CrossEntropyLoss", MAPS, True, True, label_smoothing=1.0, reduction="sum"
+    ),
+    "nll_loss": _class_loss("nll_loss", "NLLLoss", CLASSES),
+    "nll_loss.weight": _class_loss("nll_loss", "NLLLoss", MAPS, weighted=True, ignored=2),
+    "nll_loss.none": _class_loss("nll_loss", "NLLLoss", MAPS, reduction="none"),
+    "nll_loss.sum": _class_loss("nll_loss", "NLLLoss", CLASSES, weighted=True, ignored=-3, reduction="sum"),
+}
