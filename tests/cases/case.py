@@ -18,13 +18,15 @@ ALL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 class Case:
     """ours and reference take the same tensors. Shapes are those of the input; the first one is the smallest."""
 
-    ours: Callable[..., torch.Tensor]
-    reference: Callable[..., torch.Tensor]
+    ours: Callable[..., torch.Tensor | Sequence[torch.Tensor]]
+    reference: Callable[..., torch.Tensor | Sequence[torch.Tensor]]
     shapes: Sequence[Shape]
     inputs: Callable[[Shape], list[torch.Tensor]] = lambda shape: [torch.randn(shape, dtype=torch.float64)]
     # float64 or integer tensors; the floating ones are cast to the dtype under test and are differentiated
     reduced: Callable[[Shape], int] = lambda shape: 1  # the longest sum behind an element of the results
-    exact: Callable[..., torch.Tensor] | None = None  # a better float64 reference, where torch's computes in float32
+    exact: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = (
+        None  # a better float64 reference, where torch's computes in float32
+    )
     dtypes: Sequence[torch.dtype] = ALL
     specials: Sequence[float] | None = None  # kinks of a pointwise operator, where sub-gradients must be torch's
     random: bool = False  # draws random numbers: values are checked in the operator's own test file
