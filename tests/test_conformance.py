@@ -37,7 +37,10 @@ RANDOM = frozenset(
     ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu")
 )
 # functions that op_db does not have -> what tests them instead
-NOT_IN_OP_DB = {"dropout1d": "tests/test_dropout.py"}
+NOT_IN_OP_DB = {
+    "dropout1d": "tests/test_dropout.py",
+    **dict.fromkeys(("geglu", "reglu", "swiglu"), "tests/test_laws.py: torch has no such function"),
+}
 # classes that module_db does not have -> what tests them instead
 LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {

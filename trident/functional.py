@@ -32,7 +32,10 @@ from trident.ops._dropout import dropout1d as dropout1d
 from trident.ops._dropout import dropout2d as dropout2d
 from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
+from trident.ops._glu import geglu as geglu
 from trident.ops._glu import glu as glu
+from trident.ops._glu import reglu as reglu
+from trident.ops._glu import swiglu as swiglu
 from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm

@@ -47,6 +47,9 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.gated import GEGLU as GEGLU
+from trident.nn.gated import ReGLU as ReGLU
+from trident.nn.gated import SwiGLU as SwiGLU
 from trident.nn.instancenorm import InstanceNorm1d as InstanceNorm1d
 from trident.nn.instancenorm import InstanceNorm2d as InstanceNorm2d
 from trident.nn.instancenorm import InstanceNorm3d as InstanceNorm3d
