@@ -68,6 +68,7 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     root = mp.sqrt(2)
     one = mp.mpf(1)
     exp_tail = taylor_tail(mp.exp, [one, one, one / 2], 3)  # exp(r) = 1 + r + r^2/2 + r^3 P(r)
+    exp_square_tail = taylor_tail(mp.exp, [one, one], 2)  # exp(r) = 1 + r + r^2 P(r)
     exp2_tail = taylor_tail(lambda x: mp.mpf(2) ** x, [one, mp.log(2)], 2)  # 2^r = 1 + ln2 r + r^2 P(r)
     log_tail = taylor_tail(lambda x: mp.log(1 + x), [mp.mpf(0), one, -one / 2], 3)  # f - f^2/2 + f^3 P(f)
     log2_low, log2_high = float(1 / root - 1) * 1.0001, float(root - 1) * 1.0001
@@ -99,6 +100,7 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     return [
         ("EXP_F32", exp_tail, lambda x: abs(x) ** 3 + mp.mpf("1e-3"), 4, -half_ln2, half_ln2),
         ("EXP_F64", exp_tail, lambda x: abs(x) ** 3 + mp.mpf("1e-3"), 10, -half_ln2, half_ln2),
+        ("EXP_SIXTEENTH_F32", exp_square_tail, lambda x: x**2 + mp.mpf("1e-6"), 2, -half_ln2 / 16, half_ln2 / 16),
         ("EXP2_F32", exp2_tail, lambda x: x**2 + mp.mpf("1e-3"), 5, -0.5, 0.5),
         ("EXP2_F64", exp2_tail, lambda x: x**2 + mp.mpf("1e-3"), 11, -0.5, 0.5),
         ("LOG_F32", log_tail, lambda x: x**2 + mp.mpf("1e-2"), 9, log2_low, log2_high),

@@ -32,7 +32,7 @@ def _power(b: Builder, n: Vector, kind: str) -> Vector:
 
 def _scaled(b: Builder, y: Vector, n: Vector, k: Vector) -> Vector:
     """y * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
-    if b.has_scale(y):
+    if b.avx512:
         return b.scale(y, n)
     half = k >> 1
     return y * _power(b, half, y.kind) * _power(b, k - half, y.kind)
@@ -49,9 +49,26 @@ def _exp_polynomial(b: Builder, r: Vector) -> Vector:
     return b.fma(tail * r, r, r) + 1.0
 
 
+_SIXTEENTHS = tuple(2.0 ** (i / 16) for i in range(16))
+
+
+def _exp_by_table(b: Builder, x: Vector) -> Vector:
+    """x = n ln2 + r with n in sixteenths: 2^(n mod 1) from a register, so that three powers of r are enough."""
+    form = FORMATS["f32"]
+    magic = form.magic / 16  # its last place is 1/16
+    shifted = b.fma(x, _LOG2E, magic)
+    n = shifted - magic
+    root = b.look_up(_SIXTEENTHS, shifted.bits())
+    r = _reduced(b, x, n)
+    slope = b.fma(b.polynomial(table.EXP_SIXTEENTH_F32, r), r, 1.0)
+    return b.scale(b.fma(root * r, slope, root), n)
+
+
 def exp(b: Builder, x: Vector) -> Vector:
     low, high = _EXP_RANGE[x.kind]
     x = b.at_least(b.at_most(x, high), low)
+    if x.kind == "f32" and b.avx512:
+        return _exp_by_table(b, x)
     n, k = _nearest(b, x, _LOG2E)
     return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n, k)
 
