@@ -119,7 +119,42 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     ]
 
 
+ERF_STEP = 33 / 128  # 15.5 steps reach 3.996, where erf rounds to 1
+ERF_BASES = (1.0,) * 6 + (0.5,) * 6 + (0.25,) * 4  # near erf(x) / x at the 16 points, so that their difference is small
+
+
+def erf_pieces() -> list[list[mp.mpf]]:
+    """erf(x) / x = ERF_BASES[k] + sum(pieces[p][k] * (x - k ERF_STEP)**p): k ERF_STEP is nearest to x, and x >= 0."""
+
+    def ratio(x: mp.mpf) -> mp.mpf:
+        return 2 / mp.sqrt(mp.pi) if abs(x) < 1e-30 else mp.erf(x) / x
+
+    rows = []
+    for k in range(16):
+        low, high = (0.0 if k == 0 else -ERF_STEP / 2), ERF_STEP / 2
+        row, worst = remez(
+            lambda h, k=k: ratio(k * mp.mpf(ERF_STEP) + h),
+            lambda h, k=k: 1 / ratio(k * mp.mpf(ERF_STEP) + h), range(6), low, high,
+        )  # fmt: skip
+        assert worst < 2.0**-27, (k, worst)
+        rows.append([row[0] - ERF_BASES[k], *row[1:]])
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def print_erf_pieces() -> None:
+    print("# by tools/minimax.py's erf_pieces; relative error below 2^-27")
+    print(f"ERF_STEP_F32 = {ERF_STEP}\nERF_BASES_F32 = {ERF_BASES}\nERF_PIECES_F32 = (")
+    for column in erf_pieces():
+        print("    (")
+        for start in range(0, 16, 4):
+            print("        " + ", ".join(mp.nstr(c, 10) for c in column[start : start + 4]) + ",")
+        print("    ),")
+    print(")", flush=True)
+
+
 def main(names: Sequence[str]) -> None:
+    if not names or "ERF_PIECES_F32" in names:
+        print_erf_pieces()
     for name, f, weight, terms, low, high in fits():
         if names and name not in names:
             continue

@@ -139,11 +139,29 @@ def _half_exp(b: Builder, x: Vector) -> Vector:
     return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n - 1.0, k - 1)
 
 
+def _erf_by_table(b: Builder, x: Vector) -> Vector:
+    """x base + x P(h): h is |x|'s distance from the nearest of 16 points, whose base (1, 1/2 or 1/4) and coefficients
+    come from registers. x base is exact, and P small beside it."""
+    x = b.at_least(b.at_most(x, 3.99), -3.99)
+    size = abs(x)
+    magic = FORMATS["f32"].magic
+    shifted = b.fma(size, 1 / table.ERF_STEP_F32, magic)
+    h = b.fma(shifted - magic, -table.ERF_STEP_F32, size)
+    nearest = shifted.bits()
+    *lower, small = [b.look_up(powers, nearest) for powers in table.ERF_PIECES_F32]
+    for coefficient in reversed(lower):
+        small = b.fma(small, h, coefficient)
+    result = b.fma(x, small, x * b.look_up(table.ERF_BASES_F32, nearest))
+    return b.at_least(b.at_most(result, 1.0), -1.0)
+
+
 _ERF = {"f32": (table.ERF_SMALL_F32, table.ERF_LARGE_F32, 4.0), "f64": (table.ERF_SMALL_F64, table.ERF_LARGE_F64, 6.0)}
 
 
 def erf(b: Builder, x: Vector) -> Vector:
     """x + x P(x^2) below 1, else 1 - exp(Q(|x|)) with Q fitted to log(erfc)."""
+    if x.kind == "f32" and b.avx512:
+        return _erf_by_table(b, x)
     small_table, large_table, limit = _ERF[x.kind]
     size = abs(x)
     small = b.fma(b.polynomial(small_table, x * x), x, x)
