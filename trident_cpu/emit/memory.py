@@ -9,7 +9,6 @@ anything else              a run-time check for consecutive addresses, else gath
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.stream import store_vector
@@ -197,16 +196,16 @@ class Access:
             line = f"store {stored(element)} {text}, ptr {pointer.text}, align {size(element)}"
             b.when(mask.text if mask is not None else "true", lambda: b.emit(line))
             return
-        self.store_lanes(pointer, value, mask)
+        self.store_lanes(pointer, value, mask, op in self.ctx.streaming)
 
-    def store_lanes(self, pointer: Val, value: Val, mask: Val | None) -> None:
+    def store_lanes(self, pointer: Val, value: Val, mask: Val | None, streaming: bool) -> None:
         fe, lanes, element = self.fe, self.lanes, value.element
         text = lanes_of(fe, value, lanes)
         if element == "i1":
             text = self.as_byte_lanes(text)
         mask_text = None if mask is None else lanes_of(fe, mask, lanes)
         if pointer.form == "affine" and pointer.stride == 1:
-            self.store_contiguous(pointer.text, text, element, mask_text)
+            self.store_contiguous(pointer.text, text, element, mask_text, streaming)
             return
         pointers = lanes_of(fe, pointer, lanes)
         if pointer.is_uniform or (pointer.form == "affine" and isinstance(pointer.stride, int)):
@@ -222,11 +221,13 @@ class Access:
             lambda: self.scatter(pointers, text, element, mask_text),
         )
 
-    def store_contiguous(self, address: str, text: str, element: str, mask: str | None) -> None:
-        kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
+    def store_contiguous(
+        self, address: str, text: str, element: str, mask: str | None, streaming: bool = False
+    ) -> None:
         if mask is None:
-            store_vector(self.fe, text, address, element, self.lanes, prod(self.ctx.shape) * align)
+            store_vector(self.fe, text, address, element, self.lanes, streaming)
             return
+        kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
         name = f"masked.store.{mangled(kind)}.p0"
         self.b.call(
             name, "void", (kind, text), (f"ptr align {align}", address), (vector("i1", self.lanes), mask), suffix=""
