@@ -10,8 +10,9 @@ from tests.cases import CASES
 from tests.test_laws import DEVICE, close, double, gradient_of, make, run, same
 from trident.runtime import tuning
 
-PLANS = ("flat", "flat_groups", "bands")
+PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines")
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
+NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
 
 
 def gpu_plans(monkeypatch, multiprocessors):
