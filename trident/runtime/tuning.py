@@ -172,9 +172,21 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
+def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles`, for kernels that keep no tile: larger ones on CPUs."""
+    if device.type == "cuda" or inner > 1:
+        return line_tiles(outer, N, inner, device, live)
+    # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
+    block_n = min(power_of_2(N), 16384)
+    block_m = min(power_of_2(outer), 32768 // block_n)
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
+    return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
+
+
+@heuristic
 def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
-    """As `line_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
-    plan = line_tiles(outer, N, inner, device, live)
+    """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
+    plan = plane_tiles(outer, N, inner, device, live)
     tiles, chunks = plan.grid
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
@@ -183,18 +195,24 @@ def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
-def plane_rows(R: int, J: int, S: int, device: torch.device, live: int) -> Plan:
-    """Programs over ROWS whole rows of [J, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
+def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live: int) -> Plan:
+    """R statistics over J planes of S elements, each one program's work: GPUs keep the planes in registers, CPUs walk
+    over them (ROWS statistics a program) in their cache. `loops` where there are too many elements, or too few rows.
+    strided: the planes of a statistic do not follow one another in memory."""
     block_j, block_s = power_of_2(J), power_of_2(S)
-    tile = block_j * block_s
-    few = device.type == "cuda" and multiprocessors(device) > R and tile > 4096
-    if tile * live > LONGEST_ROW or few:
-        return Plan((1,), {}, loops=True)
     if device.type == "cuda":
+        tile = block_j * block_s
+        if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
+            return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"ROWS": 1, "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
-    each = max(1, min(16384 // tile, R))
-    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": block_j, "BLOCK_S": block_s})
+        return Plan((R,), {"BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+    # 65536 float32 of x and as many of y fill half of a 1 MB cache
+    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
+    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
+        return Plan((1,), {}, loops=True)
+    each = max(1, min(16384 // (J * S), R))
+    block_s = min(block_s, 4096)
+    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": min(block_j, 16384 // block_s), "BLOCK_S": block_s})
 
 
 @heuristic
