@@ -21,7 +21,8 @@ def test_the_table_of_operators_is_complete():
     table = README[README.index("## Operators") : README.index("## How to read")]
     named = set(re.findall(r"`(\w+)`", table))
     assert named >= CLASSES | FUNCTIONS
-    assert all(hasattr(torch.nn, name) or hasattr(torch.nn.functional, name) for name in CLASSES | FUNCTIONS)
+    places = torch.nn, torch.nn.functional, torch  # the reductions are torch's own
+    assert all(any(hasattr(place, name) for place in places) for name in CLASSES | FUNCTIONS)
 
 
 # classes that no case can make and call with its inputs -> the test that does
