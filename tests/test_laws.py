@@ -259,11 +259,17 @@ def test_forward_mode(case):
     inputs = make(case, case.shapes[0], torch.float64)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(inputs[0].detach(), torch.ones_like(inputs[0]))
-        tangents = [
-            [torch.autograd.forward_ad.unpack_dual(t).tangent for t in results(f(dual, *inputs[1:]))]
-            for f in (case.ours, case.reference)
-        ]
-    same(*tangents)
+
+        def tangents(f):
+            return [torch.autograd.forward_ad.unpack_dual(t).tangent for t in results(f(dual, *inputs[1:]))]
+
+        try:
+            expected = tangents(case.reference)
+        except RuntimeError as error:  # torch has no such rule: neither have we
+            with pytest.raises(type(error)):
+                tangents(case.ours)
+            return
+        same(tangents(case.ours), expected)
 
 
 @pytest.mark.parametrize(
