@@ -10,10 +10,10 @@ import trident.functional as T
 from tests.cases.case import Case, Errors, Shape, randn
 
 ROWS_BENCH, MAPS_BENCH = ((4, 256), (256, 1024), (4096, 4096)), ((1, 3, 16, 16), (8, 64, 56, 56), (64, 64, 56, 56))
-ROWS = ((2, 3), (1, 1), (5, 7), (3, 4, 33), (257, 3), (3, 65537))
-INNER = ((2, 3, 4, 5), (1, 1, 1, 1), (2, 33, 2, 7), (3, 257, 5, 33), (1, 40000, 3))  # over dimension 1
-TWO = ((2, 3, 4, 5), (1, 1, 1), (5, 2, 7, 3, 2), (33, 3, 65, 17))  # over dimensions 0 and 2
-ALL = ((2, 3), (1,), (7, 33, 2), (300, 401), (5, 100003))
+ROWS = ((2, 3), (1, 1), (257, 3), (3, 65537))
+INNER = ((2, 3, 4, 5), (1, 1, 1, 1), (3, 257, 5, 33), (1, 40000, 3))  # over dimension 1
+TWO = ((2, 3, 4, 5), (1, 1, 1), (33, 3, 65, 17))  # over dimensions 0 and 2
+ALL = ((2, 3), (1,), (7, 33, 2), (5, 100003))
 
 
 BAD: Errors = (lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3), "a"))
@@ -70,33 +70,24 @@ CASES: dict[str, Case] = {
     "sum.rows": _reduction("sum", -1, shapes=ROWS, over=_along(-1)),
     "sum.inner": _reduction("sum", 1, True, shapes=INNER, over=_along(1)),
     "sum.two": _reduction("sum", (0, 2), shapes=TWO, over=_over_two),
-    "mean": _reduction("mean"),
-    "mean.two": _reduction("mean", (2, 0), True, shapes=TWO, over=_over_two),
+    "mean": _reduction("mean", (2, 0), True, shapes=TWO, over=_over_two),
     "prod": _reduction("prod", inputs=_factors, shapes=((2, 3), (1,), (7, 33), (3, 5001))),
-    "prod.rows": _reduction("prod", -1, inputs=_factors, shapes=ROWS[:-1], over=_along(-1)),
     "prod.inner": _reduction("prod", 1, inputs=_factors, shapes=INNER[:3], over=_along(1)),
     "var": _reduction("var"),
-    "var.rows": _reduction("var", -1, correction=0, shapes=ROWS, over=_along(-1)),
     "var.two": _reduction("var", (0, 2), correction=0, keepdim=True, shapes=TWO, over=_over_two),
     "std": _reduction("std", 1, correction=0, shapes=INNER, over=_along(1)),
     "var_mean": _reduction("var_mean", -1, correction=0, shapes=ROWS, over=_along(-1)),
-    "std_mean": _reduction("std_mean", correction=0.5),
-    "amax": _reduction("amax"),
-    "amax.ties": _reduction("amax", (0, 2), inputs=_ties, shapes=TWO),
+    "std_mean": _reduction("std_mean", correction=0.5, shapes=ALL[:3]),
+    "amax": _reduction("amax", (0, 2), inputs=_ties, shapes=TWO),
     "amin": _reduction("amin", -1, True, inputs=_ties, shapes=ROWS),
     "max": _reduction("max", inputs=_ties),
     "max.rows": _reduction("max", -1, shapes=ROWS),
-    "max.inner": _reduction("max", 1, True, inputs=_ties, shapes=INNER),
-    "min": _reduction("min"),
-    "min.inner": _reduction("min", 1, shapes=INNER),
+    "min": _reduction("min", 1, True, inputs=_ties, shapes=INNER),
     "argmax": _reduction("argmax", -1, True, shapes=ROWS, take=_at(-1)),
     "argmin": _reduction("argmin", 1, True, inputs=_ties, shapes=INNER, take=_at(1)),
     "logsumexp": _reduction("logsumexp", -1, shapes=ROWS, over=_along(-1)),
-    "logsumexp.two": _reduction("logsumexp", (0, 2), True, shapes=TWO, over=_over_two),
     "norm": _reduction("norm"),
-    "norm.1": _reduction("norm", 1, -1, shapes=ROWS, over=_along(-1)),
     "norm.3": _reduction("norm", 3.0, (0, 2), True, shapes=TWO, over=_over_two),
     "norm.half": _reduction("norm", 0.5, 1, shapes=INNER[:-1], over=lambda shape: shape[1] ** 2),
     "norm.inf": _reduction("norm", math.inf, 1, inputs=_ties, shapes=INNER),
-    "norm.least": _reduction("norm", -math.inf, -1, shapes=ROWS[:-1]),
 }

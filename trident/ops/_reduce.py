@@ -3,15 +3,14 @@
 forward     state  = merge of lift(x) over a line's elements;   y = finish(state)
 backward    dx     = grad(dy, x, state): pointwise, the state of its line beside each element
 
-A row of the table names functions of lang/reduction.py and lang/reduction_grad.py. In memory order the dimensions fall
-into groups of reduced and of kept ones. A launch reduces the innermost reduced group, seen as [outer, N, inner]; where
-lines are too few to fill the device each is shared out among programs. The states that leaves, [states, parts, outer,
-inner] in float32 (float64 for float64), are reduced in the same way by the next launch, until one state is left a line.
+A row of the table (_reduce_table.py) names functions of lang/reduction.py and lang/reduction_grad.py. Launches follow
+each other as _reduce_passes.py says: the first reads x, the others the states that the one before has left, [numbers of
+a state, parts, lines] in float32 (float64 for float64).
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from trident.lang.lines import along, line_tile, per_line
 from trident.lang.tile import load
-from trident.ops._reduce_table import REDUCTIONS, Dims, Reduction
+from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
+from trident.ops._reduce_table import REDUCTIONS, Dims
 from trident.runtime import recompute, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, dense, lying_as
@@ -124,70 +124,8 @@ def _backward_kernel(
         tl.store(dx2 + at, d[1], inside)
 
 
-class Lines(NamedTuple):
-    """How a dense tensor lies in memory: its dimensions from the slowest to the fastest one, and these again where
-    neighbours that are all reduced, or all kept, are one: (size, reduced?)."""
-
-    order: list[int]
-    groups: list[tuple[int, bool]]
-
-
-def _lines(x: Tensor, dims: Dims) -> Lines:
-    order = list(range(x.dim()))
-    if not x.is_contiguous():
-        order.sort(key=x.stride, reverse=True)
-    groups: list[tuple[int, bool]] = []
-    for a in order:
-        n, reduced = x.shape[a], a in dims
-        if type(n) is int and n == 1:
-            continue
-        if groups and groups[-1][1] == reduced:
-            groups[-1] = groups[-1][0] * n, reduced
-        else:
-            groups.append((n, reduced))
-    if not any(reduced for _, reduced in groups):
-        groups.append((1, True))
-    return Lines(order, groups)
-
-
-def _innermost(groups: list[tuple[int, bool]]) -> tuple[int, int, int, int]:
-    """The place of the innermost reduced group, and the tensor as [outer, N, inner] about it."""
-    sizes = [n for n, _ in groups]
-    at = next(i for i in reversed(range(len(groups))) if groups[i][1])
-    return at, math.prod(sizes[:at]), sizes[at], math.prod(sizes[at + 1 :])
-
-
-def _turned(order: list[int], dims: Dims) -> list[int] | None:
-    """How to permute the kept dimensions from memory's order into their own; None if they are in it."""
-    kept = [a for a in order if a not in dims]
-    turn = sorted(range(len(kept)), key=kept.__getitem__)
-    return None if turn == list(range(len(kept))) else turn
-
-
-def _in_memory_order(t: Tensor, x: Tensor, order: list[int], dims: Dims) -> Tensor:
-    """A value for each line, [kept dimensions] as results are, in the order of the lines in memory."""
-    if (turn := _turned(order, dims)) is not None:
-        back = sorted(range(len(turn)), key=turn.__getitem__)
-        t = t.reshape([n for a, n in enumerate(x.shape) if a not in dims]).permute(back)
-    return t.contiguous()
-
-
-def _beside(t: Tensor, groups: list[tuple[int, bool]]) -> Tensor:
-    """Values of the lines, [lines] or [parts, lines]: those of each line [outer, inner] of the innermost group."""
-    at = _innermost(groups)[0]
-    others = [group for i, group in enumerate(groups) if i != at]
-    if not any(reduced for _, reduced in others):
-        return t
-    shape = [1 if reduced else n for n, reduced in others]
-    return t.reshape(-1, *shape).expand(-1, *(n for n, _ in others)).contiguous()
-
-
-def result_shape(x: Tensor, dims: Dims, keepdim: bool) -> list[int]:
-    return [1 if a in dims else n for a, n in enumerate(x.shape) if keepdim or a not in dims]
-
-
-def _constants(row: Reduction, a: float, b: float) -> dict[str, Any]:
-    return {"A": a, "B": b, "NEUTRAL": row.neutral, "PARTS": row.parts}
+def result_shape(shape: Sequence[int], dims: Dims, keepdim: bool) -> list[int]:
+    return [1 if a in dims else n for a, n in enumerate(shape) if keepdim or a not in dims]
 
 
 @op("reduce")
@@ -200,39 +138,30 @@ def _forward(
     row = REDUCTIONS[name]
     x = dense(x)
     x2 = None if x2 is None else lying_as(x2, x)
-    order, groups = _lines(x, dims)
-    shape, turn = result_shape(x, dims, keepdim), _turned(order, dims)
-    room = shape if turn is None else [x.shape[a] for a in order if a not in dims]
-    lines = math.prod(shape)
-    count = x.numel() // lines
-    y, compute = x.new_empty(room, dtype=dtype), compute_dtype(x)
+    order = memory_order(x)
+    shape, turn = result_shape(x.shape, dims, keepdim), turned(order, dims)
+    room = shape if turn is None else [x.shape[a] for a in order if a not in dims]  # type: ignore[union-attr]
+    lines, compute = math.prod(shape), compute_dtype(x)
+    y = x.new_empty(room, dtype=dtype)
     y2 = x.new_empty(room, dtype=dtype) if row.second else None
     kept = x.new_empty((row.parts, lines), dtype=compute) if keep else None
     index = x.new_empty(room, dtype=torch.int64) if row.found else None
 
-    functions = {"LIFT": row.lift, "GATHER": row.gather, "MERGE": row.merge, "FINISH": row.finish, "INDEX": row.found}
-    source, source2, source_index, of_states = x, x2, None, False
-    while True:
-        at, outer, N, inner = _innermost(groups)
-        plan = tuning.reduced_lines(outer, N, inner, x.device, tuning.registers(source.dtype, row.parts))
-        parts = math.prod(plan.grid[1:])
-        del groups[at]
-        last = parts == 1 and not any(reduced for _, reduced in groups)
-        if last:
-            results: tuple[Tensor | None, ...] = y, y2, kept, index
-        else:
-            M = parts * outer * inner
-            states = x.new_empty((row.parts, M), dtype=compute)
-            results = None, None, states, x.new_empty(M, dtype=torch.int64) if row.found else None
+    live = tuning.registers(x.dtype, row.parts), tuning.registers(compute, row.parts)
+    launches = passes(*live, tuple(dims), order, row.found, x.device, *x.shape).meta.get("launches", ())
+    source: tuple[Tensor | None, ...] = x, x2, None
+    for i, (M, N, inner, plan) in enumerate(launches):
+        results: tuple[Tensor | None, ...] = y, y2, kept, index
+        if i < len(launches) - 1:
+            S = M * plan.grid[1]
+            states = x.new_empty((row.parts, S), dtype=compute)
+            results = None, None, states, x.new_empty(S, dtype=torch.int64) if row.found else None
         launch(
-            _forward_kernel, plan.grid, source, source2, source_index, *results, outer * inner, N, inner, count,
-            OF_STATES=of_states, **functions, **_constants(row, a, b), **plan.meta,
+            _forward_kernel, plan.grid, *source, *results, M, N, inner, x.numel() // lines, OF_STATES=i > 0,
+            LIFT=row.lift, GATHER=row.gather, MERGE=row.merge, FINISH=row.finish, A=a, B=b, NEUTRAL=row.neutral,
+            PARTS=row.parts, INDEX=row.found, **plan.meta,
         )  # fmt: skip
-        if last:
-            break
-        source, source2, source_index, of_states = states, None, results[3], True
-        if parts > 1:
-            groups.insert(0, (parts, True))
+        source = results[2], None, results[3]
 
     def given(t: Tensor | None) -> Tensor:
         return x.new_empty(0) if t is None else t if turn is None else t.permute(turn).contiguous().view(shape)
@@ -249,15 +178,17 @@ def _backward(
     row = REDUCTIONS[name]
     x = dense(x)
     x2 = None if x2 is None else lying_as(x2, x)
-    order, groups = _lines(x, dims)
-    _, outer, N, inner = _innermost(groups)
+    order = memory_order(x)
+    groups = grouped(order, dims, x.shape)
+    _, outer, N, inner = innermost(groups)
     dx = torch.empty_like(x) if by_x else None
     dx2 = torch.empty_like(x) if by_x2 else None
-    gradients = [None if t is None else _beside(_in_memory_order(t, x, order, dims), groups) for t in (dy, dy2)]
+    gradients = [None if t is None else beside(in_memory_order(t, x.shape, order, dims), groups) for t in (dy, dy2)]
     plan = tuning.line_tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
-        _backward_kernel, plan.grid, _beside(states, groups), None, dx, dx2, *gradients, x, x2, outer * inner, N,
-        inner, x.numel() * row.parts // states.numel(), GRAD=row.grad, **_constants(row, a, b), **plan.meta,
+        _backward_kernel, plan.grid, beside(states, groups), None, dx, dx2, *gradients, x, x2, outer * inner, N,
+        inner, x.numel() * row.parts // states.numel(), GRAD=row.grad, A=a, B=b, NEUTRAL=row.neutral, PARTS=row.parts,
+        **plan.meta,
     )  # fmt: skip
     return x.new_empty(0) if dx is None else dx, x.new_empty(0) if dx2 is None else dx2
 
@@ -272,7 +203,7 @@ def _scatter(dy: Tensor, index: Tensor, name: str, shape: Sequence[int], dim: in
     plan = tuning.line_tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
     launch(
         _backward_kernel, plan.grid, dy, index, dx, None, dy, None, None, None, outer * inner, N, inner, N,
-        GRAD=row.grad, **_constants(row, 1.0, 0.0), **plan.meta,
+        GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts, **plan.meta,
     )  # fmt: skip
     return dx
 

@@ -161,6 +161,14 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     return Plan((tiles,), meta, loops=block_n < N)
 
 
+def fold(N: int, inner: int) -> int:
+    """How many neighbouring rows of [N, inner] to take for one when sums run over N: as many as make a row of up to
+    2048 elements, where it has fewer than the 64 that `lines` wants and at least 8 such rows are left."""
+    if not 1 < inner < 64 or N * inner < 16384:  # a launch of less is all overhead
+        return 1
+    return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
+
+
 @heuristic
 def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for reductions: grid (tiles of lines, parts of a line), CHUNKS chunks of BLOCK_N elements a part."""
