@@ -1,4 +1,4 @@
-"""The functions of torch.nn.functional that Trident has kernels for, with torch's signatures."""
+"""What Trident has kernels for: functions of torch.nn.functional, and torch's reductions, with torch's signatures."""
 
 from trident.ops._activation import celu as celu
 from trident.ops._activation import elu as elu
@@ -51,6 +51,21 @@ from trident.ops._pointwise_loss import poisson_nll_loss as poisson_nll_loss
 from trident.ops._pointwise_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._pointwise_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._prelu import prelu as prelu
+from trident.ops._reduction import amax as amax
+from trident.ops._reduction import amin as amin
+from trident.ops._reduction import argmax as argmax
+from trident.ops._reduction import argmin as argmin
+from trident.ops._reduction import logsumexp as logsumexp
+from trident.ops._reduction import max as max
+from trident.ops._reduction import mean as mean
+from trident.ops._reduction import min as min
+from trident.ops._reduction import norm as norm
+from trident.ops._reduction import prod as prod
+from trident.ops._reduction import std as std
+from trident.ops._reduction import std_mean as std_mean
+from trident.ops._reduction import sum as sum
+from trident.ops._reduction import var as var
+from trident.ops._reduction import var_mean as var_mean
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._softmax import log_softmax as log_softmax

@@ -20,15 +20,19 @@ ATEN = {
     "layer_norm": "layer_norm",
     "linear": "linear",
     "log_softmax": "log_softmax.int",
+    "logsumexp": "logsumexp",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
+    "norm": "norm.ScalarOpt_dim",
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
+    "prod": "prod.dim_int",
     "rms_norm": "rms_norm",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
     "softplus": "softplus",
+    "sum": "sum.dim_IntList",
 }
 
 LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
@@ -36,9 +40,9 @@ LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", 
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"rms_norm", "softmax", "softplus"})
+    | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
-    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
+    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss", "prod"}) | LOSSES,
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
 

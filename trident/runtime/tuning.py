@@ -161,6 +161,33 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     return Plan((tiles,), meta, loops=block_n < N)
 
 
+def fold(N: int, inner: int) -> int:
+    """How many neighbouring rows of [N, inner] to take for one when sums run over N: as many as make a row of up to
+    2048 elements, where it has fewer than the 64 that `lines` wants and at least 8 such rows are left."""
+    if not 1 < inner < 64 or N * inner < 16384:  # a launch of less is all overhead
+        return 1
+    return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
+
+
+@heuristic
+def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `lines`, for reductions: grid (tiles of lines, parts of a line), CHUNKS chunks of BLOCK_N elements a part."""
+    plan = lines(outer, N, inner, device, live)
+    meta = dict(plan.meta)
+    if device.type == "cuda":  # 4 programs per multiprocessor fill it; a part of fewer elements is all latency
+        enough, least = 4 * multiprocessors(device), 4096
+    else:  # fixed: sums do not depend on the thread count. A second launch costs 4 us, as 64k elements do
+        enough, least = 16, 65536
+        if inner == 1:  # elements are read once, so tiles need not stay in a cache, and long loops cost least
+            meta["BLOCK_N"] = min(power_of_2(N), 16384)
+            meta["BLOCK_M"] = max(1, min(16384 // meta["BLOCK_N"], power_of_2(outer)))
+    tiles = cdiv(outer, meta["BLOCK_M"]) if inner == 1 else plan.grid[0]
+    chunks = cdiv(N, meta["BLOCK_N"])
+    each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
+    each = min(each, chunks)
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each})
+
+
 @heuristic
 def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
