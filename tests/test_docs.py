@@ -25,7 +25,11 @@ def test_the_table_of_operators_is_complete():
 
 
 # classes that no case can make and call with its inputs -> the test that does
-TESTED_APART = {"LazyLinear": "test_linear.py", "SoftMarginLoss": "test_docs.py"}
+TESTED_APART = {
+    "LazyLinear": "test_linear.py",
+    "SoftMarginLoss": "test_docs.py",
+    **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
+}
 
 
 def test_every_class_has_a_case_that_reaches_its_kernel():

@@ -30,6 +30,7 @@ from trident.ops._avg_pool import avg_pool3d as avg_pool3d
 from trident.ops._avg_pool import lp_pool1d as lp_pool1d
 from trident.ops._avg_pool import lp_pool2d as lp_pool2d
 from trident.ops._avg_pool import lp_pool3d as lp_pool3d
+from trident.ops._batch_norm import batch_norm as batch_norm
 from trident.ops._cross_entropy import cross_entropy as cross_entropy
 from trident.ops._dropout import alpha_dropout as alpha_dropout
 from trident.ops._dropout import dropout as dropout
@@ -39,7 +40,7 @@ from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._glu import glu as glu
 from trident.ops._group_norm import group_norm as group_norm
-from trident.ops._group_norm import instance_norm as instance_norm
+from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d

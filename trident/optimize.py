@@ -64,10 +64,13 @@ def optimize(model: Model, *, report: bool = False) -> Model | Report:
 
 
 def restore(model: Model) -> Model:
-    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model."""
+    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model.
+
+    A module with options that torch has not (`activation=`, say) stays: its twin would compute something else.
+    """
     _check("restore", model)
     for module in model.modules():
-        if type(module) in BACK:
+        if type(module) in BACK and not getattr(module, "beyond_torch", False):
             module.__class__ = BACK[type(module)]
     return model
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.aliasing import Aliasing, same_address
+from trident_cpu.analysis.aliasing import Aliasing
 from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
 from trident_cpu.ir import Op, Value
 from trident_cpu.ops import kind
@@ -149,15 +149,16 @@ class Planner:
         return all(self.aliasing.may_reorder(op, other) or self.may_alternate(op, other) for other in nest.members)
 
     def may_alternate(self, op: Op, other: Op) -> bool:
-        """A store after a load or store of the nest, vector by vector. Addresses that rest on loaded tiles have no
-        range to check, so they only fit where they are equal."""
+        """A store after a load or store of the nest, vector by vector. Where that is not proven to fit, the nest checks
+        it and may copy: the load's tile before it starts, the store's after. So neither addresses nor the copy's
+        mask may rest on tiles that had to be made."""
         if not self.aliasing.same_place(op, other):
             return False
-        mine, (theirs, *masks) = op.operands[0], other.operands
-        if other.name == "tt.load" and self.aliasing.conflict(other, op) and self.has_tiles(masks):
-            return False  # its tile cannot be copied beforehand: its mask may be made in this very nest
-        tiles = self.has_tiles([mine, theirs])
-        return not tiles or other.name == "tt.store" or same_address(mine, theirs)
+        if self.aliasing.is_safe(op, other):
+            return True
+        copied = other if other.name == "tt.load" else op
+        masks = copied.operands[1:] if copied is other else copied.operands[2:]
+        return not self.has_tiles([op.operands[0], other.operands[0], *masks])
 
     def has_tiles(self, values: Iterable[Value]) -> bool:
         """Do the values rest on tiles that had to be made?"""

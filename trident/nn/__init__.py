@@ -35,6 +35,12 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.batchnorm import BatchNorm1d as BatchNorm1d
+from trident.nn.batchnorm import BatchNorm2d as BatchNorm2d
+from trident.nn.batchnorm import BatchNorm3d as BatchNorm3d
+from trident.nn.batchnorm import LazyBatchNorm1d as LazyBatchNorm1d
+from trident.nn.batchnorm import LazyBatchNorm2d as LazyBatchNorm2d
+from trident.nn.batchnorm import LazyBatchNorm3d as LazyBatchNorm3d
 from trident.nn.dropout import AlphaDropout as AlphaDropout
 from trident.nn.dropout import Dropout as Dropout
 from trident.nn.dropout import Dropout1d as Dropout1d
@@ -44,6 +50,9 @@ from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
 from trident.nn.instancenorm import InstanceNorm1d as InstanceNorm1d
 from trident.nn.instancenorm import InstanceNorm2d as InstanceNorm2d
 from trident.nn.instancenorm import InstanceNorm3d as InstanceNorm3d
+from trident.nn.instancenorm import LazyInstanceNorm1d as LazyInstanceNorm1d
+from trident.nn.instancenorm import LazyInstanceNorm2d as LazyInstanceNorm2d
+from trident.nn.instancenorm import LazyInstanceNorm3d as LazyInstanceNorm3d
 from trident.nn.linear import LazyLinear as LazyLinear
 from trident.nn.linear import Linear as Linear
 from trident.nn.loss import BCELoss as BCELoss

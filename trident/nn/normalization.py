@@ -1,16 +1,18 @@
-"""Normalization layers. Each is its torch.nn twin with another forward."""
+"""Normalization layers. Each is its torch.nn twin with another forward, and some options that torch has not."""
 
 import torch
 from torch import Tensor
 
 from trident import functional as F
+from trident.nn._activated import Activated
 
 
-class GroupNorm(torch.nn.GroupNorm):
+class GroupNorm(Activated, torch.nn.GroupNorm):
     __doc__ = torch.nn.GroupNorm.__doc__
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        w, b = self.weight, self.bias
+        return F.group_norm(input, self.num_groups, w, b, self.eps, activation=self.activation, residual=residual)
 
 
 class LayerNorm(torch.nn.LayerNorm):

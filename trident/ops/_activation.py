@@ -59,6 +59,12 @@ ACTIVATIONS = {
     "threshold": Activation(P.threshold, P.threshold_grad, F.threshold),
 }
 
+# the rows that take no parameter: what other operators do in the same kernel, as `activation=`
+FUSED = ACTIVATIONS.keys() & {
+    *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
+    *("softsign", "tanh", "tanhshrink"),
+}
+
 
 @triton.jit
 def _forward_kernel(y, x, n, F: tl.constexpr, A: tl.constexpr, B: tl.constexpr, BLOCK: tl.constexpr):

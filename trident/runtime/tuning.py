@@ -172,37 +172,29 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
-def plane_rows(R: int, K: int, S: int, device: torch.device, live: int) -> Plan:
-    """Programs over ROWS whole rows of [K, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
-    block_k, block_s = power_of_2(K), power_of_2(S)
-    tile = block_k * block_s
+def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
+    plan = line_tiles(outer, N, inner, device, live)
+    tiles, chunks = plan.grid
+    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    step = cdiv(chunks, max(1, min(chunks, most // tiles)))
+    return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
+
+
+@heuristic
+def plane_rows(R: int, J: int, S: int, device: torch.device, live: int) -> Plan:
+    """Programs over ROWS whole rows of [J, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
+    block_j, block_s = power_of_2(J), power_of_2(S)
+    tile = block_j * block_s
     few = device.type == "cuda" and multiprocessors(device) > R and tile > 4096
     if tile * live > LONGEST_ROW or few:
         return Plan((1,), {}, loops=True)
     if device.type == "cuda":
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"ROWS": 1, "BLOCK_K": block_k, "BLOCK_S": block_s, "num_warps": warps})
+        return Plan((R,), {"ROWS": 1, "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
     each = max(1, min(16384 // tile, R))
-    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_K": block_k, "BLOCK_S": block_s})
-
-
-@heuristic
-def split_rows(R: int, D: int, device: torch.device) -> Plan:
-    """R long rows of D elements, each split into parts of STEP, walked in chunks of BLOCK_N: grid (R, parts)."""
-    if device.type == "cuda":
-        block, warps, programs = 4096, {"num_warps": 8}, 4 * multiprocessors(device)
-    else:
-        block, warps, programs = 8192, {}, 16  # fixed: sums do not depend on the thread count
-    chunks = cdiv(D, block)
-    each = cdiv(chunks, max(1, min(chunks, programs // R)))
-    return Plan((R, cdiv(chunks, each)), {"STEP": each * block, "BLOCK_N": block, **warps})
-
-
-@heuristic
-def planes(P: int, S: int, device: torch.device, live: int) -> Plan:
-    """P planes of S elements, pointwise: grid (tiles of planes, chunks of planes)."""
-    plan = line_tiles(P, S, 1, device, live)
-    return Plan(plan.grid, {key: n for key, n in plan.meta.items() if key not in ("AXIS", "SPAN")})
+    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": block_j, "BLOCK_S": block_s})
 
 
 @heuristic

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.affine import Strides
 from trident_cpu.analysis.aliasing import Aliasing
 from trident_cpu.analysis.uses import Dependencies, defined_in, free_values, is_lazy
 from trident_cpu.emit.buffers import Arena, View
@@ -58,7 +57,7 @@ class FunctionEmitter:
         self.arena = Arena(self.b)
         self.deps = Dependencies(function)
         self.aliasing = Aliasing(function)
-        self.strides = Strides(self.aliasing.first)
+        self.strides = self.aliasing.strides
         self.lanes = state.features.lanes
         self.scalars: dict[Value, str] = {}
         self.views: dict[Value, View] = {}

@@ -36,18 +36,17 @@ class Access:
         self.fe, self.b, self.ctx, self.lanes = fe, fe.b, ctx, ctx.lanes
 
     def operands(self, op: Op) -> list[Val]:
+        if op in self.ctx.detours:
+            return [self.ctx.detours[op], *(self.operand(value) for value in op.operands[1:])]
         return [self.operand(value) for value in op.operands]
 
     def operand(self, value: Value) -> Val:
         return evaluate(self.fe, value, self.ctx.identity if value.type.is_tile else (), self.ctx)
 
-    def detoured(self, op: Op) -> list[Val]:
-        return [self.ctx.detours[op], *(self.operand(value) for value in op.operands[1:])]
-
     # ---- loads
 
     def load(self, op: Op) -> Val:
-        pointer, *rest = self.operands(op) if op not in self.ctx.detours else self.detoured(op)
+        pointer, *rest = self.operands(op)
         mask = self.real_mask(rest[0]) if rest else None
         element = op.results[0].type.element
         zero = Val("uniform", element, "null" if element.startswith("ptr:") else _zero(element))

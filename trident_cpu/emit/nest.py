@@ -7,17 +7,15 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from trident_cpu.analysis.aliasing import same_address
 from trident_cpu.emit.buffers import View, dense_strides
-from trident_cpu.emit.extent import Extents, element_address
+from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.types import llvm, size
-from trident_cpu.emit.values import Context, Map, Val, evaluate, source_map, store_view, view_address
+from trident_cpu.emit.values import Context, Map, evaluate, source_map, store_view
 from trident_cpu.ir import Op, Value
 from trident_cpu.plan import Nest
 
@@ -33,13 +31,14 @@ CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 INNER_UNROLL = 4  # and so do the vectors of a row
 
 
-def emit_nest(fe: FunctionEmitter, nest: Nest) -> None:
-    NestEmitter(fe, nest).run()
+def emit_nest(fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
+    """`brief`: one rolled, masked loop, for what seldom runs."""
+    NestEmitter(fe, nest, brief).run()
 
 
 class NestEmitter:
-    def __init__(self, fe: FunctionEmitter, nest: Nest) -> None:
-        self.fe, self.b, self.nest, self.shape = fe, fe.b, nest, nest.shape
+    def __init__(self, fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
+        self.fe, self.b, self.nest, self.shape, self.brief = fe, fe.b, nest, nest.shape, brief
         self.most_lanes = self.widest()
         self.vector_dim = self.choose_dim()
         self.extent = self.shape[self.vector_dim]
@@ -101,9 +100,9 @@ class NestEmitter:
             Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
         ]
         self.producing = frozenset(nest.keep)
-        self.detours = [d for op in nest.members if op.name == "tt.load" and (d := self.detour(op)) is not None]
+        self.detours = Detours(fe, nest, self.vector_dim, self.lanes, emit_nest)
         vectors = prod(self.shape) // self.lanes
-        self.unroll_all = vectors <= UNROLL
+        self.unroll_all = vectors <= UNROLL and not self.brief
         self.ways = WAYS if self.wants_ways() else 1
         for reduction in self.reductions:
             reduction.prepare(self.shape, self.ways)
@@ -111,63 +110,7 @@ class NestEmitter:
         self.level(outer)
         for reduction in self.reductions:
             reduction.publish()
-
-    def detour(self, load: Op) -> Detour | None:
-        """For a load that a store of this nest might overtake: copy its tile first if their ranges overlap."""
-        fe, b = self.fe, self.b
-        after = self.nest.members[self.nest.members.index(load) + 1 :]
-        stores = [(op, pair) for op in after if op.name == "tt.store" and (pair := fe.aliasing.conflict(load, op))]
-        if not stores:
-            return None
-        source = load.operands[0]
-        row = Context(self.shape, ["0"] * len(self.shape), self.vector_dim, self.lanes)
-        pointer = evaluate(fe, source, row.identity, row)
-        apart: list[str | None] = []
-        extents = Extents(fe)
-        for store, (a, c) in stores:
-            fine = extents.disjoint(source, store.operands[0])
-            if fine is not None and same_address(source, store.operands[0], (a, c)):
-                equal = b.value(f"icmp eq ptr {fe.scalar(a)}, {fe.scalar(c)}")
-                fine = b.value(f"or i1 {fine}, {equal}")
-            apart.append(fine)
-        in_line = dense_strides(self.shape)[self.vector_dim] == 1
-        simple = pointer.is_uniform or (pointer.stride == 1 and in_line)
-        known = [text for text in apart if text is not None]
-        view = fe.arena.new(load.results[0].type.element, self.shape)
-        if not simple or len(known) < len(apart) or fe.state.sanitize:  # the sanitizer checks the copy's loads
-            overlap = "true"
-        else:
-            together = known[0]
-            for text in known[1:]:
-                together = b.value(f"and i1 {together}, {text}")
-            overlap = b.value(f"xor i1 {together}, true")
-        copied = Value("copied", load.results[0].type)
-        fe.views[copied] = view
-        copy = Nest(self.shape, [load], [(copied, load.results[0])])
-        b.when(overlap, lambda: emit_nest(fe, copy))
-        fe.arena.touch(view.buffer)
-        return Detour(load, overlap, view, 0 if pointer.is_uniform else 1)
-
-    def redirect(self, detour: Detour) -> None:
-        """Where a detoured load reads its row from."""
-        fe, b = self.fe, self.b
-        row = self.row_start
-        copied, stride = view_address(fe, detour.view, row.identity, row)
-        if detour.overlap == "true":
-            detour.base, detour.stride = copied, stride
-        else:
-            original = evaluate(fe, detour.load.operands[0], row.identity, row).text
-            detour.base = b.value(f"select i1 {detour.overlap}, ptr {copied}, ptr {original}")
-
-    def detours_at(self) -> dict[Op, Val]:
-        found = {}
-        for d in self.detours:
-            text = element_address(self.fe, d.base, d.view.element, self.index[self.vector_dim], d.stride)
-            self.fe.arena.touch(d.view.buffer)
-            is_vector = d.stride and self.lanes > 1
-            element = d.load.operands[0].type.element
-            found[d.load] = Val("affine", element, text, d.stride) if is_vector else Val("uniform", element, text)
-        return found
+        self.detours.finish()
 
     def level(self, outer: list[int]) -> None:
         if not outer:
@@ -188,7 +131,7 @@ class NestEmitter:
                 self.index[dim] = i
                 body()
 
-            self.b.loop("0", str(extent), step, at)
+            self.b.loop("0", str(extent), step, at, rolled=self.brief)
         self.index[dim] = "0"
 
     def row(self) -> None:
@@ -196,10 +139,10 @@ class NestEmitter:
         for reduction in self.reductions:
             reduction.start_row()
         self.start_row()
-        known, low, high = Bounds(self).find()
+        known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find()
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
-            unroll = self.unroll_all or extent // lanes <= INNER_UNROLL
+            unroll = self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief)
             if self.ways == 1 or self.main_part(str(extent), frozenset()) != str(extent):
                 self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
         elif extent == lanes:
@@ -223,8 +166,7 @@ class NestEmitter:
             pointer = op.operands[0]
             if op.name in ("tt.load", "tt.store") and not made & fe.deps.leaves(pointer).keys():
                 evaluate(fe, pointer, self.row_start.identity, self.row_start)
-        for detour in self.detours:
-            self.redirect(detour)
+        self.detours.start_row(self.row_start)
 
     def end_of_row(self, known: Known, high: str) -> str:
         """Where the row may stop: past `high` nothing happens if every member's effect is a store under these masks."""
@@ -304,14 +246,14 @@ class NestEmitter:
         """Every member for one vector."""
         fe, nest = self.fe, self.nest
         ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
-        ctx.detours, ctx.row = self.detours_at(), self.row_start
+        ctx.detours, ctx.row = self.detours.at(self.index), self.row_start
         access, identity = Access(fe, ctx), ctx.identity
         reductions = iter(self.reductions)
         for op in nest.members:
             if op.name == "tt.load":
                 ctx.memo[(op.results[0], identity)] = access.load(op)
             elif op.name == "tt.store":
-                access.store(op)
+                self.detours.store(op, access)
             elif op.name == "tt.reduce":
                 next(reductions).step(ctx)
             else:
@@ -321,17 +263,6 @@ class NestEmitter:
         news = [(target, evaluate(fe, value, identity, ctx)) for target, value in nest.updates]
         for target, val in news:
             store_view(fe, fe.views[target], identity, ctx, val)
-
-
-@dataclass
-class Detour:
-    """A load that reads a copy of its tile when `overlap` holds. `base` is its row's first element."""
-
-    load: Op
-    overlap: str
-    view: View
-    stride: int
-    base: str = ""
 
 
 class Bounds:
