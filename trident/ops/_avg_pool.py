@@ -56,7 +56,7 @@ def _power_mean(pooled: int, input: Tensor, norm_type: Any, kernel_size: Any, st
     reason = None if found and _covered(input, pooled, found.window) else route.INVALID
     if not isinstance(norm_type, int | float) or not 0 < norm_type < math.inf:
         reason = "a norm that is not a positive number"
-    elif torch.is_autocast_enabled(input.device.type):
+    elif autocast.active(input):
         reason = "autocast has its rules for the parts that torch makes it of"
     if route.to_torch(name, input, unless=reason) or found is None:
         return TORCH[name](input, norm_type, kernel_size, stride, ceil_mode)

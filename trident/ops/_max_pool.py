@@ -21,7 +21,8 @@ def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bo
     """The kernel's result for windows that were found right."""
     wanted = wants_gradient(input)
     codes = INDICES if return_indices else PLACES if wanted else NO_CODES
-    dtype = autocast.output_dtype(name, input)
+    # torch's operator that also returns indices has no autocast rule, but the adaptive ones always return them
+    dtype = input.dtype if return_indices and found.window else autocast.output_dtype(name, input)
     if name == "max_pool1d" and codes == NO_CODES:  # torch has another operator for it, of contiguous tensors
         input = input.contiguous()
     x, axes, found = as_plane(input, pooled, found)

@@ -187,9 +187,10 @@ def _take(
             b_y = load(y + at, found)
             b_dy = tl.where(b_y == 0, 0.0, b_dy * _power(b_y, 1 - P))
         if count is None:
-            b_dy /= _count(
+            b_count = _count(
                 od, oh, ow, D, H, W, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, PADDED, UNEVEN
-            ).to(b_dy.dtype)  # fmt: skip
+            )  # fmt: skip
+            b_dy /= tl.maximum(b_count, 1).to(b_dy.dtype)  # windows that do not exist may count nothing
         if UNEVEN or LAST:
             b_dx += b_dy
         else:
@@ -421,12 +422,15 @@ class Pool(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
         x, y, code = ctx.saved_tensors
         shape, dtype = ctx.like
-        kind, window, *how = ctx.how
+        kind, window, pooled, norm, divisor, padded, codes, last = ctx.how
         if recompute.wanted():
             name, *args = ctx.again
             if x is None:
                 x = torch.zeros((), dtype=dtype, device=dy.device).expand(shape).requires_grad_()
             (dx,) = recompute.gradients(lambda x: getattr(torch.nn.functional, name)(x, *args), (x,), dy)
         else:
-            dx = _backward(dy, x if kind == "power" else None, y, code, kind, shape, window, *how, dtype)
+            x = x if kind == "power" else None
+            dx = _backward(
+                dy, x, y, code, kind, shape, window, pooled, norm, divisor, padded, codes, last, dtype
+            )  # fmt: skip
         return dx, *[None] * 10

@@ -16,7 +16,7 @@ class Windows(NamedTuple):
     window: tuple[int, ...]
 
 
-def each_axis(value: Any, pooled: int) -> tuple[int, ...] | None:
+def each_axis(value: Any, pooled: int) -> tuple[Any, ...] | None:
     """`value` for each pooled axis: a number, or a sequence of one or of all. None: torch must say what is wrong."""
     if isinstance(value, int | torch.SymInt) and not isinstance(value, bool):
         return (value,) * pooled

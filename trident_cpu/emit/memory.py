@@ -172,7 +172,7 @@ class Access:
             for at, picks in ((address, low), (start, high))
         ]
         picks = [2 * i for i in range(half)] + [lanes + 2 * i + 1 for i in range(half)]
-        return self.shuffle(type, *halves, picks)
+        return self.shuffle(type, halves[0], halves[1], picks)
 
     def shuffle(self, type: str, a: str, b: str, picks: Sequence[int]) -> str:
         kind, indices = f"<{self.lanes} x {type}>", ", ".join(f"i32 {i}" for i in picks)
