@@ -24,6 +24,12 @@ from trident.ops._activation import threshold as threshold
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from trident.ops._avg_pool import avg_pool1d as avg_pool1d
+from trident.ops._avg_pool import avg_pool2d as avg_pool2d
+from trident.ops._avg_pool import avg_pool3d as avg_pool3d
+from trident.ops._avg_pool import lp_pool1d as lp_pool1d
+from trident.ops._avg_pool import lp_pool2d as lp_pool2d
+from trident.ops._avg_pool import lp_pool3d as lp_pool3d
 from trident.ops._batch_norm import batch_norm as batch_norm
 from trident.ops._cross_entropy import cross_entropy as cross_entropy
 from trident.ops._dropout import alpha_dropout as alpha_dropout
@@ -40,6 +46,12 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
+from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
+from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
+from trident.ops._max_pool import max_pool1d as max_pool1d
+from trident.ops._max_pool import max_pool2d as max_pool2d
+from trident.ops._max_pool import max_pool3d as max_pool3d
 from trident.ops._nll_loss import nll_loss as nll_loss
 from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits

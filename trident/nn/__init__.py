@@ -75,3 +75,15 @@ from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from trident.nn.pooling import AdaptiveMaxPool1d as AdaptiveMaxPool1d
+from trident.nn.pooling import AdaptiveMaxPool2d as AdaptiveMaxPool2d
+from trident.nn.pooling import AdaptiveMaxPool3d as AdaptiveMaxPool3d
+from trident.nn.pooling import AvgPool1d as AvgPool1d
+from trident.nn.pooling import AvgPool2d as AvgPool2d
+from trident.nn.pooling import AvgPool3d as AvgPool3d
+from trident.nn.pooling import LPPool1d as LPPool1d
+from trident.nn.pooling import LPPool2d as LPPool2d
+from trident.nn.pooling import LPPool3d as LPPool3d
+from trident.nn.pooling import MaxPool1d as MaxPool1d
+from trident.nn.pooling import MaxPool2d as MaxPool2d
+from trident.nn.pooling import MaxPool3d as MaxPool3d

@@ -10,6 +10,8 @@ from torch import Tensor
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "adaptive_max_pool3d": "adaptive_max_pool3d",
+    "avg_pool3d": "avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
     "cross_entropy": "cross_entropy_loss",
@@ -21,6 +23,7 @@ ATEN = {
     "linear": "linear",
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
+    "max_pool3d": "max_pool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
@@ -42,7 +45,9 @@ FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
     | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
-    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss", "prod"}) | LOSSES,
+    "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
+    | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | LOSSES,
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
 
@@ -55,6 +60,11 @@ def refused(name: str, x: Tensor) -> str | None:
     if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
         return "torch refuses it under autocast"
     return None
+
+
+def active(x: Tensor) -> bool:
+    """Is autocast on where `x` lives?"""
+    return x.device.type in FLOAT32 and torch.is_autocast_enabled(x.device.type)
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:

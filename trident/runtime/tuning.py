@@ -297,6 +297,19 @@ def _columns(K: int, most: int) -> int:
 
 
 @heuristic
+def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
+    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows."""
+    if device.type == "cuda":
+        tile, widest = 1024, 128  # 8 windows a thread: the best, its code, and what is being read of each
+    else:
+        tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
+    block_n = min(power_of_2(N), widest)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
+
+
+@heuristic
 def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
     block_s = power_of_2(slices)
