@@ -25,6 +25,7 @@ ATEN = {
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
     "rms_norm": "rms_norm",
+    "scaled_dot_product_attention": "scaled_dot_product_attention",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
@@ -40,7 +41,8 @@ FLOAT32: dict[str, frozenset[str]] = {
     | LOSSES,
     "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
 }
-LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
+_LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
+LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
 
 REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
 
