@@ -25,7 +25,13 @@ def test_the_table_of_operators_is_complete():
 
 
 # classes that no case can make and call with its inputs -> the test that does
-TESTED_APART = {"LazyLinear": "test_linear.py", "SoftMarginLoss": "test_docs.py"}
+TESTED_APART = {
+    **{"LazyLinear": "test_linear.py", "SoftMarginLoss": "test_docs.py"},
+    **dict.fromkeys(
+        ("MultiheadAttention", "Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer"),
+        "test_transformer.py",
+    ),
+}
 
 
 def test_every_class_has_a_case_that_reaches_its_kernel():

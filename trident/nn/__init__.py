@@ -35,6 +35,7 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.attention import MultiheadAttention as MultiheadAttention
 from trident.nn.dropout import AlphaDropout as AlphaDropout
 from trident.nn.dropout import Dropout as Dropout
 from trident.nn.dropout import Dropout1d as Dropout1d
@@ -63,3 +64,6 @@ from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from trident.nn.transformer import Transformer as Transformer
+from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

@@ -39,9 +39,8 @@ from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
 NAME = "scaled_dot_product_attention"
-LONGEST_HEAD = 256  # E and V: a tile holds whole heads
 WITH_BOOL = route.HALF_TO_DOUBLE | {torch.bool}
-RUN_TIME = ("bound", "keep")
+RUN_TIME = ("bound", "keep", "H", "GROUP", "L")
 
 
 @triton.jit
@@ -148,7 +147,7 @@ def _keys_kernel(
     SCALE: tl.constexpr, FACTOR: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """dk and dv [B, H / GROUP, S, ...]; blocks of keys by axis 0, heads of k and v by axis 1. Tiles are [keys, queries].
+    """dk and dv [B, H / GROUP, S, ...]; blocks of keys by axis 0, heads of k and v by axis 1; tiles [keys, queries].
 
     dq: None, or zeros [B, H, L, E]: then axis 0 must have one program.
     """
@@ -386,8 +385,13 @@ def _unfit(
         return "operands that are broadcast"
     if q.dim() > 2 and k.shape[-3] != q.shape[-3] and not (gqa and q.shape[-3] % k.shape[-3] == 0):
         return "heads that are broadcast"
-    if max(q.shape[-1], v.shape[-1]) > LONGEST_HEAD:
-        return f"heads of more than {LONGEST_HEAD} elements"
+    longest = tuning.longest_head(q.dtype, q.device)
+    if max(q.shape[-1], v.shape[-1]) > longest:
+        return f"heads of more than {longest} elements"
+    if k.numel() * v.numel() == 0:
+        return "no elements"
+    if p == 1:
+        return "nothing is drawn"
     if mask is None:
         return None
     if causal:
@@ -396,6 +400,15 @@ def _unfit(
     fits = 2 <= mask.dim() <= q.dim() and mask.dtype in (torch.bool, torch.float32, q.dtype)
     fits = fits and all(n in (1, m) for n, m in zip(reversed(mask.shape), reversed(whole), strict=False))
     return None if fits else route.INVALID
+
+
+def _lowered(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What autocast makes of them; a mask of booleans stays."""
+    floats = mask is not None and mask.is_floating_point()
+    cast: Any = autocast.lowered(NAME, query, key, value, mask if floats else None)
+    return cast[0], cast[1], cast[2], cast[3] if floats else mask
 
 
 def _fused_in_torch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> bool:
@@ -414,24 +427,16 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(scale query keyᵀ + attn_mask) value; same contract as :func:`torch.nn.functional.scaled_dot_product_attention`.
+    """softmax(scale query keyᵀ + attn_mask) value. Same contract as torch.nn.functional.scaled_dot_product_attention.
 
     Shapes: query [..., H, L, E], key [..., H, S, E], value [..., H, S, V]; the result [..., H, L, V]. attn_mask: any
     strides, broadcast to [..., H, L, S]; booleans are True where a query may see a key.
     """
-    floats = attn_mask is not None and attn_mask.is_floating_point()
-    q, k, v, *lowered = autocast.lowered(NAME, query, key, value, *((attn_mask,) if floats else ()))
-    mask = lowered[0] if floats else attn_mask
+    q, k, v, mask = _lowered(query, key, value, attn_mask)
     fused = _fused_in_torch(q, k, v, mask, dropout_p)
     reason = _unfit(q, k, v, mask, dropout_p, is_causal, enable_gqa)
-    if reason is None and k.numel() * v.numel() == 0:
-        reason = "no elements"
-    if reason is None and dropout_p == 1:
-        reason = "nothing is drawn"
     name = f"{NAME} (fused in torch)" if fused else NAME
-    if route.to_torch(
-        name, query, key, value, attn_mask, unless=reason, mixed=attn_mask is not None, dtypes=WITH_BOOL
-    ):
+    if route.to_torch(name, query, key, value, attn_mask, unless=reason, mixed=attn_mask is not None, dtypes=WITH_BOOL):
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )

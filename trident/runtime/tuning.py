@@ -303,20 +303,30 @@ def tf32(x: torch.Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
 
 
-# (BLOCK_L, BLOCK_S, warps, stages) of attention on a GPU, by the bytes of an element and the power of two that holds a
-# head. At most 99 KB of shared memory, which every GPU since sm_80 has, and no spilled registers (tests/test_aot.py)
+# (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
+# that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
 ATTENTION = {
     "forward": {
-        **{(2, 64): (128, 64, 4, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 2)},
-        **{(4, 64): (64, 32, 4, 2), (4, 128): (64, 32, 8, 2), (4, 256): (32, 16, 8, 1)},
-        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1), (8, 256): (16, 16, 4, 1)},
+        **{(2, 64): (128, 64, 8, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 1)},
+        **{(4, 64): (64, 32, 8, 2), (4, 128): (32, 32, 8, 1)},
+        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
     },
-    "backward": {
-        **{(2, 64): (64, 64, 4, 2), (2, 128): (64, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
-        **{(4, 64): (32, 32, 4, 1), (4, 128): (32, 32, 8, 1), (4, 256): (16, 16, 8, 1)},
-        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1), (8, 256): (16, 16, 8, 1)},
+    "keys": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 16, 4, 1), (4, 128): (32, 16, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "queries": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 32, 8, 1), (4, 128): (16, 32, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
     },
 }
+
+
+def longest_head(dtype: torch.dtype, device: torch.device) -> int:
+    """Elements of a head that attention's kernels hold: on GPUs float32 and float64 of more would spill registers."""
+    return 256 if device.type == "cpu" or dtype.itemsize == 2 else 128
 
 
 def _attention_meta(
@@ -335,9 +345,7 @@ def _attention_meta(
 
 
 @heuristic
-def attention(
-    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
-) -> Plan:
+def attention(heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
     """Programs over blocks of queries and heads, that walk over the keys."""
     meta = _attention_meta("forward", L, S, E, V, dtype, tf32, device)
     return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta | {"EVEN_S": S % meta["BLOCK_S"] == 0})
@@ -347,7 +355,7 @@ def attention(
 def attention_queries(
     heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
 ) -> Plan:
-    meta = _attention_meta("backward", L, S, E, V, dtype, tf32, device)
+    meta = _attention_meta("queries", L, S, E, V, dtype, tf32, device)
     return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta)
 
 
@@ -356,16 +364,16 @@ def attention_keys(
     heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
 ) -> Plan:
     """Programs over blocks of keys and heads, that walk over the queries; `loops`: over all blocks of keys as well."""
-    meta = _attention_meta("backward", L, S, E, V, dtype, tf32, device)
-    # CPU: a head of keys a program is work enough for 4 threads, and saves 2 of 7 products; a fixed count, as ever
-    whole = device.type != "cuda" and heads >= 4
+    meta = _attention_meta("keys", L, S, E, V, dtype, tf32, device)
+    # CPU: saves 2 of 7 products, while torch too has no more than one thread a head here
+    whole = device.type != "cuda" and heads > 1
     return Plan((1 if whole else cdiv(S, meta["BLOCK_S"]), heads), meta, loops=whole)
 
 
 @heuristic
 def attention_delta(heads: int, L: int, V: int, device: torch.device) -> Plan:
     block_v = power_of_2(V)
-    block_l = max(1, min(power_of_2(L), (4096 if device.type == "cuda" else CPU_ROWS) // block_v))
+    block_l = max(1, min(power_of_2(L), 2048 // block_v))  # 16 elements a thread of both operands, on GPUs
     return Plan((cdiv(L, block_l), heads), {"BLOCK_L": block_l, "BLOCK_V": block_v})
 
 
