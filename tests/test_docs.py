@@ -33,6 +33,10 @@ TESTED_APART = {
     "LazyLinear": "test_linear.py",
     "SoftMarginLoss": "test_docs.py",
     **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
+    **dict.fromkeys(
+        ("MultiheadAttention", "Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer"),
+        "test_transformer.py",
+    ),
 }
 
 

@@ -24,6 +24,7 @@ from trident.ops._activation import threshold as threshold
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from trident.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from trident.ops._avg_pool import avg_pool1d as avg_pool1d
 from trident.ops._avg_pool import avg_pool2d as avg_pool2d
 from trident.ops._avg_pool import avg_pool3d as avg_pool3d

@@ -35,6 +35,7 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.attention import MultiheadAttention as MultiheadAttention
 from trident.nn.batchnorm import BatchNorm1d as BatchNorm1d
 from trident.nn.batchnorm import BatchNorm2d as BatchNorm2d
 from trident.nn.batchnorm import BatchNorm3d as BatchNorm3d
@@ -87,3 +88,6 @@ from trident.nn.pooling import LPPool3d as LPPool3d
 from trident.nn.pooling import MaxPool1d as MaxPool1d
 from trident.nn.pooling import MaxPool2d as MaxPool2d
 from trident.nn.pooling import MaxPool3d as MaxPool3d
+from trident.nn.transformer import Transformer as Transformer
+from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

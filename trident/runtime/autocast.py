@@ -31,6 +31,7 @@ ATEN = {
     "prelu": "prelu",
     "prod": "prod.dim_int",
     "rms_norm": "rms_norm",
+    "scaled_dot_product_attention": "scaled_dot_product_attention",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
@@ -49,7 +50,8 @@ FLOAT32: dict[str, frozenset[str]] = {
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
     | LOSSES,
 }
-LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
+_LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
+LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
 
 REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
 

@@ -348,6 +348,92 @@ def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bo
     return Plan((tiles, cdiv(steps, each)), meta)
 
 
+def tf32(x: torch.Tensor) -> bool:
+    """May float32 products be rounded to tf32? Read where a kernel is launched, as torch does."""
+    return x.dtype == torch.float32 and x.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+
+
+# (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
+# that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
+ATTENTION = {
+    "forward": {
+        **{(2, 64): (128, 64, 8, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 1)},
+        **{(4, 64): (64, 32, 8, 2), (4, 128): (32, 32, 8, 1)},
+        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "keys": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 16, 4, 1), (4, 128): (32, 16, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "queries": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 32, 8, 1), (4, 128): (16, 32, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+}
+
+
+def longest_head(dtype: torch.dtype, device: torch.device) -> int:
+    """Elements of a head that attention's kernels hold: on GPUs float32 and float64 of more would spill registers."""
+    return 256 if device.type == "cpu" or dtype.itemsize == 2 else 128
+
+
+def _attention_meta(
+    way: str, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> dict[str, Any]:
+    e, d = max(16, power_of_2(E)), max(16, power_of_2(V))  # 16: the least that tl.dot sums over
+    meta: dict[str, Any] = {"BLOCK_E": e, "BLOCK_V": d, "PRECISION": "ieee"}
+    if device.type == "cuda":
+        block_l, block_s, warps, stages = ATTENTION[way][dtype.itemsize, max(64, e, d)]
+        meta |= {"num_warps": warps, "num_stages": stages}
+        if dtype == torch.float32 and not torch.version.hip:
+            meta["PRECISION"] = "tf32" if tf32 else "tf32x3"  # three products in tensor cores: float32's precision
+    else:
+        block_l = block_s = 128  # tiles of 64 KB stay in the L2 cache
+    return meta | {"BLOCK_L": max(16, min(block_l, power_of_2(L))), "BLOCK_S": max(16, min(block_s, power_of_2(S)))}
+
+
+@heuristic
+def attention(heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Programs over blocks of queries and heads, that walk over the keys."""
+    meta = _attention_meta("forward", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta | {"EVEN_S": S % meta["BLOCK_S"] == 0})
+
+
+@heuristic
+def attention_queries(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    meta = _attention_meta("queries", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta)
+
+
+@heuristic
+def attention_keys(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    """Programs over blocks of keys and heads, that walk over the queries; `loops`: over all blocks of keys as well."""
+    meta = _attention_meta("keys", L, S, E, V, dtype, tf32, device)
+    # CPU: saves 2 of 7 products, while torch too has no more than one thread a head here
+    whole = device.type != "cuda" and heads > 1
+    return Plan((1 if whole else cdiv(S, meta["BLOCK_S"]), heads), meta, loops=whole)
+
+
+@heuristic
+def attention_delta(heads: int, L: int, V: int, device: torch.device) -> Plan:
+    block_v = power_of_2(V)
+    block_l = max(1, min(power_of_2(L), 2048 // block_v))  # 16 elements a thread of both operands, on GPUs
+    return Plan((cdiv(L, block_l), heads), {"BLOCK_L": block_l, "BLOCK_V": block_v})
+
+
+@heuristic
+def attention_dropout(heads: int, L: int, S: int, device: torch.device) -> Plan:
+    block_s = min(128, power_of_2(S))
+    block_l = min(power_of_2(L), (2048 if device.type == "cuda" else 16384) // block_s)
+    return Plan((cdiv(L, block_l), cdiv(S, block_s), heads), {"BLOCK_L": block_l, "BLOCK_S": block_s})
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
     if reason := HAND_TUNED.get((executor, name)):
