@@ -266,7 +266,7 @@ def _of_end(ctx: Any, dy: Tensor, dim: int, keepdim: bool) -> Tensor:
 def _of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool, dtype: torch.dtype) -> Tensor:
     """As torch a view, of which no element is written."""
     if mean:
-        dy = dy / math.prod([shape[a] for a in dims])
+        dy = dy / math.prod([shape[a] for a in dims if a < len(shape)])  # a scalar has dim 0, too
     if not keepdim:
         dy = dy.reshape([1 if a in dims else n for a, n in enumerate(shape)])
     return dy.expand(shape).to(dtype)
