@@ -53,6 +53,10 @@ NOT_IN_MODULE_DB = {
 }
 
 
+def is_random(name: str, sample: SampleInput) -> bool:
+    return name in RANDOM or sample.kwargs.get("dropout_p", 0.0) > 0
+
+
 @functools.cache
 def infos() -> dict[str, list[OpInfo]]:
     """Function -> its entries in op_db, one for each variant of the samples."""
@@ -115,11 +119,11 @@ def fresh(sample: SampleInput, dtype: torch.dtype | None = None) -> SampleInput:
 
 def agree(ours: list[Any], theirs: list[Any], exact: list[Any], terms: int) -> None:
     """Floating values within rounding of the exact ones or, where a sample is ill-conditioned, no further from them
-    than twice what torch's are; other values as torch's to the last bit."""
+    than of the order of what torch's are; other values as torch's to the last bit."""
     for a, b, e in zip(ours, theirs, exact, strict=True):
         if a is None or not a.is_floating_point():
             same(a, b)
-        elif a.numel() and not (a.double() - e).abs().amax() <= 2 * (b.double() - e).abs().amax():
+        elif a.numel() and not (a.double() - e).abs().amax() <= 8 * (b.double() - e).abs().amax():
             close([a], [e], a.dtype, terms)
 
 
@@ -139,7 +143,7 @@ def test_samples_of_op_db(name, info, dtype):
         theirs, their_grads, dys = call(info.op, sample)
         ours, our_grads, _ = call(getattr(trident.functional, name), sample, dys)
         assert described([*ours, *our_grads]) == described([*theirs, *their_grads])
-        if name in RANDOM:
+        if is_random(name, sample):
             continue
         exact, exact_grads = theirs, their_grads
         if dtype in FLOATS:
@@ -153,7 +157,7 @@ def test_noncontiguous_samples(name, info):
         ours, our_grads, dys = call(getattr(trident.functional, name), sample)
         strided, strided_grads, _ = call(getattr(trident.functional, name), sample.noncontiguous(), dys)
         assert described([*strided, *strided_grads]) == described([*ours, *our_grads])
-        if name not in RANDOM:
+        if not is_random(name, sample):
             contiguous = [*ours, *our_grads]
             agree([*strided, *strided_grads], contiguous, contiguous, elements(sample))
 
