@@ -330,7 +330,7 @@ def _sizes(sizes: Sequence[int], size: Sequence[int], window: Sequence[int]) -> 
     return found
 
 
-def _format(channels_last: bool, dim: int) -> torch.memory_format:
+def memory_format(channels_last: bool, dim: int) -> torch.memory_format:
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last if dim == 4 else torch.channels_last_3d
@@ -367,7 +367,7 @@ def _forward(
     codes: int, last: bool, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """x [*, L...] -> y [*, *size]; of a maximum its codes (else empty). divisor: 0 for each window's own count."""
-    form = _format(last, x.dim())
+    form = memory_format(last, x.dim())
     x = x.contiguous(memory_format=form)
     shape = [*x.shape[: x.dim() - len(size)], *size]
     y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=form)
@@ -393,7 +393,7 @@ def _backward(
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     """The gradient of an x of shape `sizes`. x, y: for power means; code: for maxima."""
-    form = _format(last, dy.dim())
+    form = memory_format(last, dy.dim())
     dy = dy.contiguous(memory_format=form)
     x, y, code = (None if t is None else t.contiguous(memory_format=form) for t in (x, y, code))
     C = sizes[1] if last else 1

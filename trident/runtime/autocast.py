@@ -23,6 +23,9 @@ ATEN = {
     "linear": "linear",
     "log_softmax": "log_softmax.int",
     "max_pool3d": "max_pool3d",
+    "max_unpool1d": "max_unpool2d",
+    "max_unpool2d": "max_unpool2d",
+    "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "poisson_nll_loss": "poisson_nll_loss",
@@ -43,6 +46,7 @@ FLOAT32: dict[str, frozenset[str]] = {
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
     | LOSSES,
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
