@@ -88,6 +88,9 @@ from trident.nn.pooling import LPPool3d as LPPool3d
 from trident.nn.pooling import MaxPool1d as MaxPool1d
 from trident.nn.pooling import MaxPool2d as MaxPool2d
 from trident.nn.pooling import MaxPool3d as MaxPool3d
+from trident.nn.pooling import MaxUnpool1d as MaxUnpool1d
+from trident.nn.pooling import MaxUnpool2d as MaxUnpool2d
+from trident.nn.pooling import MaxUnpool3d as MaxUnpool3d
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

@@ -24,6 +24,9 @@ ATEN = {
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
     "max_pool3d": "max_pool3d",
+    "max_unpool1d": "max_unpool2d",
+    "max_unpool2d": "max_unpool2d",
+    "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
@@ -48,6 +51,7 @@ FLOAT32: dict[str, frozenset[str]] = {
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
     | LOSSES,
 }
 _LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
