@@ -1,4 +1,4 @@
-"""rms_norm: bias, p and residual of the layer, what eps is when none is given, and the memory format, which layer_norm does not keep."""
+"""rms_norm: bias, p and residual; what eps is when none is given; the memory format, which layer_norm does not keep."""
 
 import pytest
 import torch
