@@ -31,7 +31,7 @@ from torch import Tensor
 
 from trident.lang.attention import dropped, head, logits, places
 from trident.lang.lines import finite
-from trident.lang.tile import accumulator, load, matrix, row_sum
+from trident.lang.tile import accumulator, load, matrix, nearest, row_sum
 from trident.ops._dropout import _run_time, seed_for
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
@@ -106,7 +106,7 @@ def _forward_kernel(
             )  # fmt: skip
 
     nothing = total == 0
-    b_y = b_y / tl.where(nothing, 1.0, total)
+    b_y = nearest(b_y / tl.where(nothing, 1.0, total), y)  # the backward's δ is a sum over y as it is stored
     tl.store(y + queries.to(tl.int64) * y_l + d * y_e, b_y, (queries < L) & (d < V))
     # +inf: exp2(z - lse) is 0 where nothing is seen
     b_lse = tl.where(nothing, float("inf"), top + tl.log2(total))
@@ -435,7 +435,7 @@ def scaled_dot_product_attention(
     q, k, v, mask = _lowered(query, key, value, attn_mask)
     fused = _fused_in_torch(q, k, v, mask, dropout_p)
     reason = _unfit(q, k, v, mask, dropout_p, is_causal, enable_gqa)
-    name = f"{NAME} (fused in torch)" if fused else NAME
+    name = NAME if reason else tuning.attention_kind(q.shape[-2], v.shape[-2], q.shape[-1], v.shape[-1], fused)
     if route.to_torch(name, query, key, value, attn_mask, unless=reason, mixed=attn_mask is not None, dtypes=WITH_BOOL):
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
