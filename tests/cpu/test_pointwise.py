@@ -459,7 +459,7 @@ def _pick(options: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     return options.view(torch.int16).gather(0, which.unsqueeze(0)).squeeze(0).view(options.dtype)
 
 
-@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn"])
+@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz"])
 def test_float8(name: str) -> None:
     """Decoding every code; encoding what is representable, ties to even, saturation."""
     dtype = getattr(torch, name)
@@ -472,6 +472,16 @@ def test_float8(name: str) -> None:
     y = torch.empty(x.shape, dtype=dtype)
     launch(cast_kernel, (triton.cdiv(x.numel(), 256),), x, y, x.numel(), BLOCK=256)
     assert torch.equal(y.view(torch.uint8), x.to(dtype).view(torch.uint8))
+
+
+@triton.jit
+def unknown_float8_kernel(x, y):
+    tl.store(y, tl.load(x).to(tl.float8e4b15).to(tl.float32))
+
+
+def test_a_float8_of_no_standard_is_refused() -> None:
+    with pytest.raises(triton.CompilationError, match="float8e4b15"):
+        launch(unknown_float8_kernel, (1,), torch.zeros(1), torch.zeros(1))
 
 
 @triton.jit

@@ -24,7 +24,6 @@ FLOAT8 = {
     "f8E4M3FN": Float8(3, 7, 0x7E),
     "f8E5M2FNUZ": Float8(2, 16, 0x7F, nan_is_negative_zero=True),
     "f8E4M3FNUZ": Float8(3, 8, 0x7F, nan_is_negative_zero=True),
-    "f8E4M3B11FNUZ": Float8(3, 11, 0x7F, nan_is_negative_zero=True),
 }
 
 

@@ -2,13 +2,14 @@
 
 uniform address            one scalar access
 stride 1                   a vector access, masked where the mask is not known to be true
-stride -1, 2               vector loads and a shuffle
+stride -1, 2               vector loads and a shuffle, masked likewise
 stride known at run time   a branch: stride 1 or gather
 anything else              a run-time check for consecutive addresses, else gather or scatter
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.stream import store_vector
@@ -103,8 +104,8 @@ class Access:
                 return self.load_contiguous(pointer.text, element, mask_text, default)
             if pointer.stride == -1:
                 return self.load_backward(pointer.text, element, mask_text, default)
-            if pointer.stride == 2 and mask is None:
-                return self.load_every_other(pointer.text, element)
+            if pointer.stride == 2 and lanes % 2 == 0:
+                return self.load_every_other(pointer.text, element, mask_text, default)
         slot = self.b.alloca(f"<{lanes} x {stored(element)}>")
         kind = f"<{lanes} x {stored(element)}>"
 
@@ -155,17 +156,30 @@ class Access:
         text = self.load_contiguous(start, element, mask, default)
         return self.b.value(f"shufflevector <{lanes} x {type}> {text}, <{lanes} x {type}> poison, {picks}")
 
-    def load_every_other(self, address: str, element: str) -> str:
+    def load_every_other(self, address: str, element: str, mask: str | None, default: str) -> str:
         """Stride 2: two vectors, the second ending at the last wanted element so that nothing past it is read."""
-        lanes, type = self.lanes, stored(element)
-        low = self.load_contiguous(address, element, None, "")
+        lanes, type, half = self.lanes, stored(element), self.lanes // 2
         start = self.b.value(f"getelementptr {type}, ptr {address}, i64 {lanes - 1}")
-        high = self.load_contiguous(start, element, None, "")
-        half = lanes // 2
+        # mask and default where each vector holds a wanted element, "false" (lane `lanes`) and anything in between
+        low = [i // 2 if i % 2 == 0 else lanes for i in range(lanes)]
+        high = [half + (i - 1) // 2 if i % 2 == 1 else lanes for i in range(lanes)]
+        halves = [
+            self.load_contiguous(
+                at,
+                element,
+                None if mask is None else self.shuffle("i1", mask, "zeroinitializer", picks),
+                default
+                if mask is None or default == "zeroinitializer"
+                else self.shuffle(type, default, default, picks),
+            )
+            for at, picks in ((address, low), (start, high))
+        ]
         picks = [2 * i for i in range(half)] + [lanes + 2 * i + 1 for i in range(half)]
-        kind = f"<{lanes} x {type}>"
-        indices = ", ".join(f"i32 {i}" for i in picks)
-        return self.b.value(f"shufflevector {kind} {low}, {kind} {high}, <{lanes} x i32> <{indices}>")
+        return self.shuffle(type, halves[0], halves[1], picks)
+
+    def shuffle(self, type: str, a: str, b: str, picks: Sequence[int]) -> str:
+        kind, indices = f"<{self.lanes} x {type}>", ", ".join(f"i32 {i}" for i in picks)
+        return self.b.value(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{indices}>")
 
     def gather(self, pointers: str, element: str, mask: str | None, default: str) -> str:
         b, lanes, align = self.b, self.lanes, size(element)
