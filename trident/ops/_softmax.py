@@ -25,7 +25,7 @@ from trident.runtime.op import op
 @triton.jit
 def _normalized(shifted, total, LOG: tl.constexpr):
     """shifted = z - max z; total = sum exp(shifted)"""
-    return shifted - tl.log(total) if LOG else tl.exp(shifted) / total
+    return shifted - tl.log(total) if LOG else tl.exp(shifted) * (1 / total)  # one division a line, not one an element
 
 
 @triton.jit
