@@ -29,6 +29,8 @@ ATEN = {
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
     "softplus": "softplus",
+    **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
+    **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
 }
 
 LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
@@ -38,7 +40,10 @@ FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
     | frozenset({"rms_norm", "softmax", "softplus"})
     | LOSSES,
-    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
+    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"})
+    | frozenset({"reflection_pad1d", "reflection_pad2d"})
+    | frozenset({"replication_pad1d", "replication_pad2d", "replication_pad3d"})
+    | LOSSES,
 }
 LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
 
