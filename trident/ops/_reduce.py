@@ -240,7 +240,7 @@ class _Reduce(torch.autograd.Function):
                 dx, dx2 = recompute.gradients(
                     lambda x, x2: row.torch(x, x2, dims, keepdim, a, b),
                     (x, x2),
-                    dy,  # type: ignore[arg-type]
+                    dy,
                 )
             else:
                 wanted = ctx.needs_input_grad[:2]

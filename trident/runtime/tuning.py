@@ -306,6 +306,18 @@ def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
     block_n = min(power_of_2(N), widest)
     block_m = max(1, min(tile // block_n, power_of_2(M)))
     meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((cdiv(N, block_n) * cdiv(M, block_m),), meta)
+
+
+@heuristic
+def resampled(M: int, N: int, device: torch.device) -> Plan:
+    """Programs over BLOCK_M rows by BLOCK_N columns of [M, N] (ops/_resample.py), tiles of rows one after another."""
+    gpu = device.type == "cuda"
+    # GPU: 8 elements a thread, and at most 128 rows, whose indices take registers; for CPUs see `flat`
+    tile, most = (1024, 128) if gpu else (16384, 16384)
+    block_n = _columns(N, 1024 if gpu else 4096)
+    block_m = max(1, min(tile // block_n, power_of_2(M), most))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": max(1, block_m * block_n // 256)} if gpu else {})}
     return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
 
 
@@ -484,6 +496,7 @@ _NEVER_NATIVE = {
     "torch's loop was measured faster": (
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
+        *(f"{kind}_pad{n}d" for kind in ("constant", "reflection", "replication", "circular") for n in range(5)),
     ),
     "its blocks do not divide the sizes": (
         "scaled_dot_product_attention (padded)",
