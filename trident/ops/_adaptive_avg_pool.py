@@ -27,6 +27,7 @@ from trident.lang.tile import accumulator, load, matrix_tile
 from trident.ops._pool import spread
 from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -303,8 +304,8 @@ def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last
-        return _AdaptiveAvgPool.apply(input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
-    return _AdaptiveAvgPool.apply(input, size, dtype)
+        return apply(_AdaptiveAvgPool, input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
+    return apply(_AdaptiveAvgPool, input, size, dtype)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -27,6 +27,7 @@ from trident.lang.lines import along
 from trident.lang.moments import moments, squares
 from trident.lang.tile import col_sum, load, row_mean, row_tile
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -318,7 +319,7 @@ def layer_norm(
             return torch.nn.functional.layer_norm(x, shape, w, b, eps)
 
         how = How(shape, None, eps, True, autocast.output_dtype("layer_norm", input), reference)
-        return RowNorm.apply(input, residual, weight, bias, how)
+        return apply(RowNorm, input, residual, weight, bias, how)
     if residual is None:
         return torch.nn.functional.layer_norm(input, shape, weight, bias, eps)
     s = input + residual

@@ -9,6 +9,7 @@ from torch import Tensor
 from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, channels_last, few_close
 from trident.ops._windows import Windows, adaptive_windows, as_plane, wants_gradient, windows
 from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 
 F = torch.nn.functional
 TORCH: dict[str, Callable[..., Any]] = {
@@ -33,7 +34,7 @@ def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bo
         again: tuple[Any, ...] = (f"max_pool{axes}d", *_by(axes, found.window), ceil_mode)
     else:
         again = (f"adaptive_max_pool{axes}d", found.size)
-    result = Pool.apply(x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again)
+    result = apply(Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again)
     if pooled > 1:
         return result
     return tuple(t.squeeze(-2) for t in result) if return_indices else result.squeeze(-2)

@@ -15,6 +15,7 @@ from trident.ops._pool import channels_last, memory_format
 from trident.ops._scatter import gather, scatter
 from trident.ops._windows import LARGEST_PLANE, each_axis
 from trident.runtime import autocast, recompute, route
+from trident.runtime.autograd import apply
 from trident.runtime.op import op
 
 F = torch.nn.functional
@@ -117,9 +118,9 @@ def _unpool(
     dtype = autocast.output_dtype(name, input)
     if pooled > 1:
         last = channels_last(input, 2) and pooled < 3  # in 3d torch's is contiguous
-        return _MaxUnpool.apply(input, indices, size, last, dtype)
+        return apply(_MaxUnpool, input, indices, size, last, dtype)
     last = channels_last(input.unsqueeze(-1), 2)  # torch makes planes of it, one element wide
-    return _MaxUnpool.apply(input.unsqueeze(-2), indices.unsqueeze(-2), (1, *size), last, dtype).squeeze(-2)
+    return apply(_MaxUnpool, input.unsqueeze(-2), indices.unsqueeze(-2), (1, *size), last, dtype).squeeze(-2)
 
 
 def max_unpool1d(

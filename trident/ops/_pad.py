@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, exact, recompute, route
+from trident.runtime.autograd import apply
 
 # what torch, `autocast` and `tuning` call each mode; the number of padded axes follows
 NAMES = {
@@ -100,4 +101,4 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     name = f"{NAMES.get(mode, 'constant_pad')}{len(pad) // 2 if isinstance(pad, tuple | list) else 1}d"
     if route.to_torch(name, input, unless=_reason(input, pad, mode, value) if floating else "not floating"):
         return torch.nn.functional.pad(input, pad, mode, value)
-    return _Pad.apply(input, tuple(pad), mode, float(value or 0.0), autocast.output_dtype(name, input))
+    return apply(_Pad, input, tuple(pad), mode, float(value or 0.0), autocast.output_dtype(name, input))

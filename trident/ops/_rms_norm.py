@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trident.ops._layer_norm import How, RowNorm, apart, fits
 from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 from trident.runtime.layout import memory_format
 from trident.runtime.precision import compute_dtype
 
@@ -58,7 +59,7 @@ def rms_norm(
     if not route.to_torch(name, input, weight, bias, residual, unless=reason):
         exact = torch.finfo(compute_dtype(input)).eps if eps is None else eps
         how = How(shape, K, exact, False, autocast.output_dtype("rms_norm", input), reference)
-        found = RowNorm.apply(input, residual, weight, bias, how)
+        found = apply(RowNorm, input, residual, weight, bias, how)
         return found if residual is not None else found.contiguous(memory_format=memory_format(input))
     if residual is None:
         return reference(input, weight, bias)
