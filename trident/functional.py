@@ -85,6 +85,7 @@ from trident.ops._reduction import var as var
 from trident.ops._reduction import var_mean as var_mean
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
+from trident.ops._shift_gelu import shift_gelu as shift_gelu
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin

@@ -480,7 +480,7 @@ _LEAST_NATIVE = {
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
     262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "shift_gelu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
