@@ -21,18 +21,12 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import accumulator, load, matrix
-from trident.ops._activation import ACTIVATIONS, _activate
+from trident.ops._activation import ACTIVATIONS, FUSED, _activate
 from trident.ops._activation import _backward as activation_backward
 from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.launch import launch
 from trident.runtime.op import op
-
-# the rows of the table that take no parameter
-FUSED = ACTIVATIONS.keys() & {
-    *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
-    *("softsign", "tanh", "tanhshrink"),
-}
 
 
 @triton.jit

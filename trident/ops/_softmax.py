@@ -25,7 +25,7 @@ from trident.runtime.op import op
 @triton.jit
 def _normalized(shifted, total, LOG: tl.constexpr):
     """shifted = z - max z; total = sum exp(shifted)"""
-    return shifted - tl.log(total) if LOG else tl.exp(shifted) / total
+    return shifted - tl.log(total) if LOG else tl.exp(shifted) * (1 / total)  # one division a line, not one an element
 
 
 @triton.jit
@@ -153,6 +153,8 @@ def _softmax(
         reason = "torch chooses the dimension, and warns"
     elif not isinstance(dim, int) or not -max(1, x.dim()) <= dim < max(1, x.dim()):
         reason = route.INVALID
+    elif sign < 0 and not x.is_floating_point():
+        reason = "torch negates integers before it converts them"
     elif dtype is not None and dtype in route.HALF_TO_DOUBLE and not (dtype == torch.float32 and x.dtype in HALVES):
         x = x.to(dtype)  # the kernel reads halves and writes float32 by itself
     if route.to_torch(name, x, unless=reason):
