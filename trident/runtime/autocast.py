@@ -24,6 +24,9 @@ ATEN = {
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
     "max_pool3d": "max_pool3d",
+    "max_unpool1d": "max_unpool2d",
+    "max_unpool2d": "max_unpool2d",
+    "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
@@ -37,6 +40,8 @@ ATEN = {
     "softmax": "softmax.int",
     "softplus": "softplus",
     "sum": "sum.dim_IntList",
+    **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
+    **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
 }
 
 LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
@@ -48,6 +53,9 @@ FLOAT32: dict[str, frozenset[str]] = {
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
+    | frozenset({"reflection_pad1d", "reflection_pad2d"})
+    | frozenset({"replication_pad1d", "replication_pad2d", "replication_pad3d"})
     | LOSSES,
 }
 _LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 UNROLL = 8  # nests of at most so many vectors become straight code
 WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
+SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
 
 
@@ -156,6 +157,8 @@ class NestEmitter:
             if low is not None:
                 full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
             self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
+        elif low is not None and extent // lanes <= SHORT and self.fe.features.vector_bits >= 512:
+            self.each(dim, lanes, True, lambda: self.vector(frozenset()))
         else:
             self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
