@@ -146,10 +146,8 @@ class NestEmitter:
         known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find(self.row_start)
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
-            if self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief):
-                self.each(dim, lanes, True, lambda: self.vector(frozenset()))
-            elif self.brief:
-                self.each(dim, lanes, False, lambda: self.vector(frozenset()))
+            if self.unroll_all or self.brief or extent // lanes <= INNER_UNROLL:
+                self.each(dim, lanes, not self.brief, lambda: self.vector(frozenset()))
             else:
                 stop = str(extent)
                 self.streamed(lambda: self.vectors(self.main_part(stop, frozenset()), stop, frozenset()))
