@@ -188,7 +188,22 @@ def _rms_norm_beyond_torch(p: float, affine: bool) -> Case:
     )
 
 
+def _normalize(p: float = 2.0, dim: int = 1, shapes: Sequence[Shape] = ((2, 3), (3, 4, 33), (257, 3))) -> Case:
+    return Case(
+        ours=lambda x: T.normalize(x, p, dim, 0.5),  # so large an eps that some lines are below it
+        reference=lambda x: F.normalize(x, p, dim, 0.5),
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape)],
+        reduced=lambda shape: shape[dim],
+        errors=(lambda f: f(torch.randn(3)), lambda f: f(torch.randn(3, 2), 2, 2)),
+        bench=ROWS_BENCH,
+    )
+
+
 CASES: dict[str, Case] = {
+    "normalize": _normalize(shapes=((2, 3), (2, 3, 5, 4), (257, 3), (3, 40000))),
+    "normalize.first": _normalize(1, 0, ((3, 2), (70000, 2), (5, 130))),
+    "normalize.cubic": _normalize(3, -1),
     "batch_norm": _batch_norm(2, ((2, 3, 4, 5), (40, 7, 5, 3), (2, 3, 181, 182), (1, 130, 9, 9))),
     "batch_norm.1d": _batch_norm(1, ((4, 3, 5), (5, 3), (300, 130), (3, 1, 7)), affine=1),
     "batch_norm.3d": _batch_norm(3, ((2, 3, 4, 2, 3),), affine=0),

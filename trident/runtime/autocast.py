@@ -22,6 +22,7 @@ ATEN = {
     "log_softmax": "log_softmax.int",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
+    "normalize": "linalg_vector_norm",
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
     "rms_norm": "rms_norm",
@@ -36,7 +37,7 @@ LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", 
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"rms_norm", "softmax", "softplus"})
+    | frozenset({"normalize", "rms_norm", "softmax", "softplus"})
     | LOSSES,
     "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
 }
