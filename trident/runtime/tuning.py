@@ -161,6 +161,33 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     return Plan((tiles,), meta, loops=block_n < N)
 
 
+def fold(N: int, inner: int) -> int:
+    """How many neighbouring rows of [N, inner] to take for one when sums run over N: as many as make a row of up to
+    2048 elements, where it has fewer than the 64 that `lines` wants and at least 8 such rows are left."""
+    if not 1 < inner < 64 or N * inner < 16384:  # a launch of less is all overhead
+        return 1
+    return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
+
+
+@heuristic
+def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `lines`, for reductions: grid (tiles of lines, parts of a line), CHUNKS chunks of BLOCK_N elements a part."""
+    plan = lines(outer, N, inner, device, live)
+    meta = dict(plan.meta)
+    if device.type == "cuda":  # 4 programs per multiprocessor fill it; a part of fewer elements is all latency
+        enough, least = 4 * multiprocessors(device), 4096
+    else:  # fixed: sums do not depend on the thread count. A second launch costs 4 us, as 64k elements do
+        enough, least = 16, 65536
+        if inner == 1:  # elements are read once, so tiles need not stay in a cache, and long loops cost least
+            meta["BLOCK_N"] = min(power_of_2(N), 16384)
+            meta["BLOCK_M"] = max(1, min(16384 // meta["BLOCK_N"], power_of_2(outer)))
+    tiles = cdiv(outer, meta["BLOCK_M"]) if inner == 1 else plan.grid[0]
+    chunks = cdiv(N, meta["BLOCK_N"])
+    each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
+    each = min(each, chunks)
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each})
+
+
 @heuristic
 def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
@@ -270,6 +297,19 @@ def _columns(K: int, most: int) -> int:
 
 
 @heuristic
+def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
+    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows."""
+    if device.type == "cuda":
+        tile, widest = 1024, 128  # 8 windows a thread: the best, its code, and what is being read of each
+    else:
+        tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
+    block_n = min(power_of_2(N), widest)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
+
+
+@heuristic
 def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
     block_s = power_of_2(slices)
@@ -308,6 +348,106 @@ def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bo
     return Plan((tiles, cdiv(steps, each)), meta)
 
 
+def tf32(x: torch.Tensor) -> bool:
+    """May float32 products be rounded to tf32? Read where a kernel is launched, as torch does."""
+    return x.dtype == torch.float32 and x.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+
+
+# (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
+# that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
+ATTENTION = {
+    "forward": {
+        **{(2, 64): (128, 64, 8, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 1)},
+        **{(4, 64): (64, 32, 8, 2), (4, 128): (32, 32, 8, 1)},
+        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "keys": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 16, 4, 1), (4, 128): (32, 16, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "queries": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 32, 8, 1), (4, 128): (16, 32, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+}
+
+
+def longest_head(dtype: torch.dtype, device: torch.device) -> int:
+    """Elements of a head that attention's kernels hold: on GPUs float32 and float64 of more would spill registers."""
+    return 256 if device.type == "cpu" or dtype.itemsize == 2 else 128
+
+
+def _attention_meta(
+    way: str, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> dict[str, Any]:
+    e, d = max(16, power_of_2(E)), max(16, power_of_2(V))  # 16: the least that tl.dot sums over
+    meta: dict[str, Any] = {"BLOCK_E": e, "BLOCK_V": d, "PRECISION": "ieee"}
+    if device.type == "cuda":
+        block_l, block_s, warps, stages = ATTENTION[way][dtype.itemsize, max(64, e, d)]
+        meta |= {"num_warps": warps, "num_stages": stages}
+        if dtype == torch.float32 and not torch.version.hip:
+            meta["PRECISION"] = "tf32" if tf32 else "tf32x3"  # three products in tensor cores: float32's precision
+    else:
+        block_l = block_s = 128  # tiles of 64 KB stay in the L2 cache
+        if way == "forward" and L % 256 == 0 and L >= 1024:
+            block_l = 256  # the keys are packed half as often: 4% faster
+    return meta | {"BLOCK_L": max(16, min(block_l, power_of_2(L))), "BLOCK_S": max(16, min(block_s, power_of_2(S)))}
+
+
+def attention_kind(L: int, S: int, E: int, V: int, fused: bool) -> str:
+    """The name under which `faster_in_torch` knows such a call. fused: torch has a fused kernel for it."""
+    name = "scaled_dot_product_attention (fused in torch)" if fused else "scaled_dot_product_attention"
+    if any(isinstance(n, torch.SymInt) for n in (L, S, E, V)):
+        return name
+    # what is computed over what is needed, on a CPU; torch's formula of many operators is slow enough to allow more
+    rows, columns = (cdiv(n, block) * block for n in (L, S) for block in (min(128, max(16, power_of_2(n))),))
+    head = max(16, power_of_2(E)) + max(16, power_of_2(V))
+    padded = rows * columns * head / (L * S * (E + V)) > (1.15 if fused else 1.35)
+    return f"{name} (padded)" if padded else name
+
+
+@heuristic
+def attention(heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Programs over blocks of queries and heads, that walk over the keys."""
+    meta = _attention_meta("forward", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta | {"EVEN_S": S % meta["BLOCK_S"] == 0})
+
+
+@heuristic
+def attention_queries(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    meta = _attention_meta("queries", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta)
+
+
+@heuristic
+def attention_keys(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    """Programs over blocks of keys and heads, that walk over the queries; `loops`: over all blocks of keys as well."""
+    meta = _attention_meta("keys", L, S, E, V, dtype, tf32, device)
+    # CPU: saves 2 of 7 products, while torch too has no more than one thread a head here
+    whole = device.type != "cuda" and heads > 1
+    return Plan((1 if whole else cdiv(S, meta["BLOCK_S"]), heads), meta, loops=whole)
+
+
+@heuristic
+def attention_delta(heads: int, L: int, V: int, device: torch.device) -> Plan:
+    block_v = power_of_2(V)
+    block_l = max(1, min(power_of_2(L), 2048 // block_v))  # 16 elements a thread of both operands, on GPUs
+    return Plan((cdiv(L, block_l), heads), {"BLOCK_L": block_l, "BLOCK_V": block_v})
+
+
+@heuristic
+def attention_dropout(heads: int, L: int, S: int, device: torch.device) -> Plan:
+    block_s = min(128, power_of_2(S))
+    block_l = min(power_of_2(L), (2048 if device.type == "cuda" else 16384) // block_s)
+    return Plan((cdiv(L, block_l), cdiv(S, block_s), heads), {"BLOCK_L": block_l, "BLOCK_S": block_s})
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
     if reason := HAND_TUNED.get((executor, name)):
@@ -324,11 +464,11 @@ _LEAST_NATIVE = {
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
     32768: ("instance_norm", "rrelu", "tanh"),
-    65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+    65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
-    262144: ("binary_cross_entropy_with_logits",),
+    262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "softmin"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -345,12 +485,23 @@ _NEVER_NATIVE = {
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
     ),
+    "its blocks do not divide the sizes": (
+        "scaled_dot_product_attention (padded)",
+        "scaled_dot_product_attention (fused in torch) (padded)",
+    ),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
 }
 
 # (executor, operator) -> why torch's operator is preferred at every size
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
+    **{
+        (
+            "gpu",
+            f"scaled_dot_product_attention{kind}",
+        ): "torch's fused kernels are tuned by hand; ours are not yet timed"
+        for kind in ("", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
+    },
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
