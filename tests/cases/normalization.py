@@ -118,6 +118,7 @@ def _group_norm(
             lambda f: f(torch.randn(2), 1),
             lambda f: f(torch.randn(2, 4), 0),
         ),
+        keeps_format=True,
         cls="GroupNorm",
         module=None if activation else lambda cls: cls(groups, shapes[0][1], affine=affine > 0),
         bench=PLANES_BENCH if 32 % groups == 0 else (),

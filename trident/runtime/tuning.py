@@ -463,12 +463,29 @@ _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
-    32768: ("instance_norm", "rrelu", "tanh"),
+    32768: ("rrelu", "tanh"),
     65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
-    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
-    262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
+    131072: ("instance_norm", "l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    262144: (
+        "batch_norm",
+        "batch_norm (fused)",
+        "binary_cross_entropy_with_logits",
+        "group_norm (channels last)",
+        "scaled_dot_product_attention (fused in torch)",
+    ),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
+    1048576: (
+        "batch_norm (channels last) (fused)",
+        "batch_norm (running statistics) (fused)",
+        "batch_norm (running statistics) (channels last) (fused)",
+        "group_norm (fused)",
+        "group_norm (channels last) (fused)",
+        "adaptive_avg_pool2d",
+        "geglu",
+        "reglu",
+        "softmin",
+        "swiglu",
+    ),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -482,6 +499,11 @@ _NEVER_NATIVE = {
         *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
     ),
     "torch's loop was measured faster": (
+        *(
+            "batch_norm (channels last)",
+            "batch_norm (running statistics)",
+            "batch_norm (running statistics) (channels last)",
+        ),
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
     ),
