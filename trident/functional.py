@@ -47,6 +47,7 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
+from trident.ops._local_response_norm import local_response_norm as local_response_norm
 from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
 from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
 from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
