@@ -465,7 +465,7 @@ _LEAST_NATIVE = {
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
     32768: ("rrelu", "tanh"),
     65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
-    131072: ("instance_norm", "l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    131072: ("instance_norm", "l1_loss", "logsigmoid", "rms_norm", "rms_norm (residual)", "silu", "softplus"),
     262144: (
         "batch_norm",
         "batch_norm (fused)",
@@ -473,7 +473,7 @@ _LEAST_NATIVE = {
         "group_norm (channels last)",
         "scaled_dot_product_attention (fused in torch)",
     ),
-    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
+    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "normalize", "sigmoid", "smooth_l1_loss"),
     1048576: (
         "batch_norm (channels last) (fused)",
         "batch_norm (running statistics) (fused)",
@@ -504,13 +504,23 @@ _NEVER_NATIVE = {
             "batch_norm (running statistics)",
             "batch_norm (running statistics) (channels last)",
         ),
-        *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
+        *(
+            "gelu",
+            "group_norm",
+            "layer_norm",
+            "layer_norm (residual)",
+            "log_softmax",
+            "softmax",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool3d",
+        ),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
     ),
     "its blocks do not divide the sizes": (
         "scaled_dot_product_attention (padded)",
         "scaled_dot_product_attention (fused in torch) (padded)",
     ),
+    "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
 }
 
