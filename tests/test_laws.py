@@ -140,7 +140,8 @@ def test_layouts_as_torch(case):
             x = x.detach().requires_grad_()
             actual = run(case.ours, [x, *rest])
             for y, reference in zip(actual, results(case.reference(x, *rest)), strict=False):  # then the gradients
-                assert strides(y) == strides(reference), f"{name} {shape}"
+                model = x if case.keeps_format and name.startswith("channels_last") else reference
+                assert strides(y) == strides(model), f"{name} {shape}"
             if not case.random:
                 close(actual, plain, torch.float32, case.reduced(shape))
 

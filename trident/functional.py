@@ -47,6 +47,7 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
+from trident.ops._local_response_norm import local_response_norm as local_response_norm
 from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
 from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
 from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
@@ -57,6 +58,7 @@ from trident.ops._max_unpool import max_unpool1d as max_unpool1d
 from trident.ops._max_unpool import max_unpool2d as max_unpool2d
 from trident.ops._max_unpool import max_unpool3d as max_unpool3d
 from trident.ops._nll_loss import nll_loss as nll_loss
+from trident.ops._normalize import normalize as normalize
 from trident.ops._pad import pad as pad
 from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits

@@ -72,6 +72,7 @@ from trident.nn.loss import SmoothL1Loss as SmoothL1Loss
 from trident.nn.loss import SoftMarginLoss as SoftMarginLoss
 from trident.nn.normalization import GroupNorm as GroupNorm
 from trident.nn.normalization import LayerNorm as LayerNorm
+from trident.nn.normalization import LocalResponseNorm as LocalResponseNorm
 from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.padding import CircularPad1d as CircularPad1d
 from trident.nn.padding import CircularPad2d as CircularPad2d

@@ -30,6 +30,7 @@ ATEN = {
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
+    "normalize": "linalg_vector_norm",
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
     "prod": "prod.dim_int",
@@ -49,7 +50,7 @@ LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", 
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
+    | frozenset({"logsumexp", "norm", "normalize", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})

@@ -476,7 +476,7 @@ _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
-    32768: ("instance_norm", "rrelu", "tanh"),
+    32768: ("rrelu", "tanh"),
     65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
     262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
@@ -503,6 +503,7 @@ _NEVER_NATIVE = {
         "scaled_dot_product_attention (padded)",
         "scaled_dot_product_attention (fused in torch) (padded)",
     ),
+    "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
 }
 
