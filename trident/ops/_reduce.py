@@ -182,7 +182,7 @@ def _backward(
     groups = grouped(order, dims, x.shape)
     _, outer, N, inner = innermost(groups)
     dx = torch.empty_like(x) if by_x else None
-    dx2 = torch.empty_like(x) if by_x2 else None
+    dx2 = torch.empty_like(x, dtype=x2.dtype) if by_x2 and x2 is not None else None
     gradients = [None if t is None else beside(in_memory_order(t, x.shape, order, dims), groups) for t in (dy, dy2)]
     plan = tuning.line_tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
     launch(

@@ -12,8 +12,11 @@ ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss": "cosine_embedding_loss",
+    "cosine_similarity": "cosine_similarity",
     "cross_entropy": "cross_entropy_loss",
     "group_norm": "group_norm",
+    "hinge_embedding_loss": "hinge_embedding_loss",
     "huber_loss": "huber_loss",
     "kl_div": "kl_div",
     "l1_loss": "l1_loss",
@@ -21,6 +24,7 @@ ATEN = {
     "linear": "linear",
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
+    "margin_ranking_loss": "margin_ranking_loss",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
@@ -33,14 +37,19 @@ ATEN = {
     "softmax": "softmax.int",
     "softplus": "softplus",
     "sum": "sum.dim_IntList",
+    "triplet_margin_loss": "triplet_margin_loss",
 }
 
-LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
-    {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss"}
+LOSSES = (
+    frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"})
+    | frozenset(
+        {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "cosine_embedding_loss", "hinge_embedding_loss"}
+    )
+    | frozenset({"margin_ranking_loss", "triplet_margin_loss"})
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
+    | frozenset({"cosine_similarity", "logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
     "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss", "prod"}) | LOSSES,
 }
@@ -55,6 +64,12 @@ def refused(name: str, x: Tensor) -> str | None:
     if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
         return "torch refuses it under autocast"
     return None
+
+
+def casts_parts(x: Tensor) -> str | None:
+    """Why a function that torch makes of several operators goes there, or None: each follows a rule of its own."""
+    device = x.device.type
+    return "torch casts its parts" if device in FLOAT32 and torch.is_autocast_enabled(device) else None
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:
