@@ -14,7 +14,7 @@ def add(x, y, out, n, BLOCK: tl.constexpr):
 def silu(x, out, n, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b_x = tl.load(x + at, at < n).to(tl.float32)
-    tl.store(out + at, b_x * tl.sigmoid(b_x), at < n)
+    tl.store(out + at, b_x / (1 + tl.exp(-b_x)), at < n)
 
 
 @triton.jit

@@ -73,10 +73,9 @@ def test_half_input_with_float32_parameters(training, spatial):
         actual = run(lambda x, w, b: T.batch_norm(x, *running(), w, b, training), [x, w, b])
     assert recorder.calls and [t.dtype for t in actual] == 2 * [torch.bfloat16] + 2 * [torch.float32]
     statistics = [t.double() for t in running()]
-    reference = run(
-        lambda x, w, b: F.batch_norm(x, *statistics, w, b, training), double([x, w, b]), [torch.ones_like(x)]
-    )
-    actual = run(lambda x, w, b: T.batch_norm(x, *running(), w, b, training), [x, w, b], [torch.ones_like(x)])
+    dy = [torch.randn_like(x)]
+    reference = run(lambda x, w, b: F.batch_norm(x, *statistics, w, b, training), double([x, w, b]), dy)
+    actual = run(lambda x, w, b: T.batch_norm(x, *running(), w, b, training), [x, w, b], dy)
     close(actual, reference, torch.bfloat16, x.numel())
 
 

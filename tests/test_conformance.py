@@ -37,13 +37,18 @@ RANDOM = frozenset(
     ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu")
 )
 # functions that op_db does not have -> what tests them instead
-NOT_IN_OP_DB = {"dropout1d": "tests/test_dropout.py"}
+NOT_IN_OP_DB = {
+    "dropout1d": "tests/test_dropout.py",
+    **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "tests/test_laws.py"),
+    **dict.fromkeys(("geglu", "reglu", "swiglu"), "tests/test_laws.py: torch has no such function"),
+}
 # classes that module_db does not have -> what tests them instead
 LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
     **dict.fromkeys(("Hardsigmoid", "RReLU"), LAWS),
     "LazyLinear": "tests/test_linear.py",
+    **{f"Lazy{kind}Norm{n}d": "tests/test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
 }
 
 

@@ -18,9 +18,9 @@ def test_eps_as_torch(dtype, eps):
     exact = x.detach().double().requires_grad_()
     actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x])
     dy = torch.randn_like(actual[0])
-    actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x], dy)
+    actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x], [dy])
     reference = torch.finfo(compute).eps if eps is None else eps
-    close(actual, run(lambda x: F.rms_norm(x, (33,), None, reference), [exact], dy.double()), dtype, 33)
+    close(actual, run(lambda x: F.rms_norm(x, (33,), None, reference), [exact], [dy]), dtype, 33)
     torch.testing.assert_close(actual[0], F.rms_norm(x, (33,), None, eps))
 
 

@@ -24,6 +24,13 @@ from trident.ops._activation import threshold as threshold
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from trident.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
+from trident.ops._avg_pool import avg_pool1d as avg_pool1d
+from trident.ops._avg_pool import avg_pool2d as avg_pool2d
+from trident.ops._avg_pool import avg_pool3d as avg_pool3d
+from trident.ops._avg_pool import lp_pool1d as lp_pool1d
+from trident.ops._avg_pool import lp_pool2d as lp_pool2d
+from trident.ops._avg_pool import lp_pool3d as lp_pool3d
 from trident.ops._batch_norm import batch_norm as batch_norm
 from trident.ops._cross_entropy import cross_entropy as cross_entropy
 from trident.ops._distance import cosine_similarity as cosine_similarity
@@ -34,7 +41,10 @@ from trident.ops._dropout import dropout1d as dropout1d
 from trident.ops._dropout import dropout2d as dropout2d
 from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
+from trident.ops._glu import geglu as geglu
 from trident.ops._glu import glu as glu
+from trident.ops._glu import reglu as reglu
+from trident.ops._glu import swiglu as swiglu
 from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
@@ -45,6 +55,12 @@ from trident.ops._margin_loss import margin_ranking_loss as margin_ranking_loss
 from trident.ops._margin_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._margin_loss import triplet_margin_loss as triplet_margin_loss
 from trident.ops._margin_loss import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
+from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
+from trident.ops._max_pool import max_pool1d as max_pool1d
+from trident.ops._max_pool import max_pool2d as max_pool2d
+from trident.ops._max_pool import max_pool3d as max_pool3d
 from trident.ops._nll_loss import nll_loss as nll_loss
 from trident.ops._prelu import prelu as prelu
 from trident.ops._probability_loss import binary_cross_entropy as binary_cross_entropy

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 SWAPS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     getattr(torch.nn, name): cls
     for name, cls in vars(trident.nn).items()
-    if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and cls.__module__.startswith("trident.")
+    if isinstance(cls, type) and cls.__module__.startswith("trident.") and hasattr(torch.nn, name)
 }
 BACK = {ours: theirs for theirs, ours in SWAPS.items()}
 

@@ -35,6 +35,7 @@ from trident.nn.activation import Softsign as Softsign
 from trident.nn.activation import Tanh as Tanh
 from trident.nn.activation import Tanhshrink as Tanhshrink
 from trident.nn.activation import Threshold as Threshold
+from trident.nn.attention import MultiheadAttention as MultiheadAttention
 from trident.nn.batchnorm import BatchNorm1d as BatchNorm1d
 from trident.nn.batchnorm import BatchNorm2d as BatchNorm2d
 from trident.nn.batchnorm import BatchNorm3d as BatchNorm3d
@@ -49,6 +50,9 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.gated import GEGLU as GEGLU
+from trident.nn.gated import ReGLU as ReGLU
+from trident.nn.gated import SwiGLU as SwiGLU
 from trident.nn.instancenorm import InstanceNorm1d as InstanceNorm1d
 from trident.nn.instancenorm import InstanceNorm2d as InstanceNorm2d
 from trident.nn.instancenorm import InstanceNorm3d as InstanceNorm3d
@@ -81,3 +85,18 @@ from trident.nn.normalization import RMSNorm as RMSNorm
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from trident.nn.pooling import AdaptiveMaxPool1d as AdaptiveMaxPool1d
+from trident.nn.pooling import AdaptiveMaxPool2d as AdaptiveMaxPool2d
+from trident.nn.pooling import AdaptiveMaxPool3d as AdaptiveMaxPool3d
+from trident.nn.pooling import AvgPool1d as AvgPool1d
+from trident.nn.pooling import AvgPool2d as AvgPool2d
+from trident.nn.pooling import AvgPool3d as AvgPool3d
+from trident.nn.pooling import LPPool1d as LPPool1d
+from trident.nn.pooling import LPPool2d as LPPool2d
+from trident.nn.pooling import LPPool3d as LPPool3d
+from trident.nn.pooling import MaxPool1d as MaxPool1d
+from trident.nn.pooling import MaxPool2d as MaxPool2d
+from trident.nn.pooling import MaxPool3d as MaxPool3d
+from trident.nn.transformer import Transformer as Transformer
+from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

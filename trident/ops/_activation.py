@@ -19,6 +19,7 @@ from torch import Tensor
 from trident.lang import pointwise
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
@@ -126,7 +127,7 @@ def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, v
     reason = "in place" if inplace else None if valid else route.INVALID
     if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
-    return _Activation.apply(x, name, parameters, autocast.output_dtype(name, x))
+    return apply(_Activation, x, name, parameters, autocast.output_dtype(name, x))
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

@@ -30,9 +30,11 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.lines import along, line_sum, line_tile, per_line
-from trident.lang.moments import merged
-from trident.lang.tile import load, row_sum
+from trident.lang.moments import HEAD, merged, shifted_moments
+from trident.lang.tile import load
+from trident.ops import _plane_rows
 from trident.ops._activation import ACTIVATIONS
+from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
 from trident.runtime import tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
@@ -41,85 +43,8 @@ from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
-def _affine(x_hat, w, b, residual, channel, at, exist, inside):
-    """z: the affine map of each channel, and the residual."""
-    if w is not None:
-        x_hat *= load(w + channel, exist)
-    if b is not None:
-        x_hat += load(b + channel, exist)
-    if residual is not None:
-        x_hat += load(residual + at, inside)
-    return x_hat
-
-
-@triton.jit
-def _dz(dy, x_hat, y, w, b, residual, channel, at, exist, inside, GRAD: tl.constexpr):
-    """f'(z) dy, from y where it is given, else from z, which is taken again."""
-    b_dy = load(dy + at, inside)
-    if GRAD is not None:
-        s = load(y + at, inside) if y is not None else _affine(x_hat, w, b, residual, channel, at, exist, inside)
-        b_dy = tl.where(inside, GRAD(b_dy, s, 0.0, 0.0), 0.0)
-    return b_dy
-
-
-@triton.jit
 def _statistic(plane, C, K):
     return plane % C if K is None else plane // K
-
-
-@triton.jit
-def _rstd(var, at, exist, EPS: tl.constexpr):
-    return 1 / tl.sqrt(load(var + at, exist, 1.0) + EPS)
-
-
-@triton.jit
-def _planes(row, R, J, S, row_step, plane_step, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr):
-    """The planes of a statistic: their numbers and which exist [BLOCK_J, 1], offsets and mask [BLOCK_J, BLOCK_S]."""
-    j, s = tl.arange(0, BLOCK_J)[:, None], tl.arange(0, BLOCK_S)[None, :]
-    planes, exist = row * row_step + j * plane_step, (j < J) & (row < R)
-    return planes, exist, planes * S + s, exist & (s < S)
-
-
-@triton.jit
-def _forward_kernel(
-    y, mean, var, x, w, b, residual, R, J, S, C, row_step, plane_step,
-    EPS: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    for i in range(0, ROWS):
-        row = tl.program_id(0) * tl.full((1, 1), ROWS, tl.int64) + i
-        planes, exist, at, inside = _planes(row, R, J, S, row_step, plane_step, BLOCK_J, BLOCK_S)
-        b_x = load(x + at, inside)
-        b_mean = tl.sum(b_x) / (J * S)
-        centered = tl.where(inside, b_x - b_mean, 0.0)
-        b_var = tl.sum(centered * centered) / (J * S)
-        b_y = _affine(centered * (1 / tl.sqrt(b_var + EPS)), w, b, residual, planes % C, at, exist, inside)
-        tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside)
-        tl.store(mean + row, b_mean, row < R)
-        tl.store(var + row, b_var, row < R)
-
-
-@triton.jit
-def _backward_kernel(
-    dx, dz, sums, dy, x, y, w, b, residual, mean, var, R, J, S, C, P, row_step, plane_step,
-    EPS: tl.constexpr, GRAD: tl.constexpr, ROWS: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    for i in range(0, ROWS):
-        row = tl.program_id(0) * tl.full((1, 1), ROWS, tl.int64) + i
-        planes, exist, at, inside = _planes(row, R, J, S, row_step, plane_step, BLOCK_J, BLOCK_S)
-        b_rstd = _rstd(var, row, row < R, EPS)
-        x_hat = tl.where(inside, load(x + at, inside) - load(mean + row, row < R), 0.0) * b_rstd
-        b_dz = _dz(dy, x_hat, y, w, b, residual, planes % C, at, exist, inside, GRAD)
-        p, q = row_sum(b_dz * x_hat), row_sum(b_dz)
-        if sums is not None:
-            tl.store(sums + planes, p, exist)
-            tl.store(sums + P + planes, q, exist)
-        if dz is not None:
-            tl.store(dz + at, b_dz, inside)
-        b_w = 1.0
-        if w is not None:
-            b_w = load(w + planes % C, exist)
-        b_dx = b_dz * b_w - tl.sum(q * b_w) / (J * S) - x_hat * (tl.sum(p * b_w) / (J * S))
-        tl.store(dx + at, b_rstd * b_dx, inside)
 
 
 @triton.jit
@@ -144,11 +69,11 @@ def _moments_kernel(
     for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
         s = along(chunk, AXIS, BLOCK_N)
         inside = exist & (s < S)
-        b_x = load(x + start + s * inner, inside)
         size = per_line(0.0, x, AXIS, BLOCK_M) + tl.minimum(S - chunk * tl.full((), BLOCK_N, tl.int64), BLOCK_N)
-        b_mean = line_sum(b_x, AXIS) / size
-        centered = tl.where(inside, b_x - b_mean, 0.0)
-        n, mean, m2 = merged(n, mean, m2, size, b_mean, line_sum(centered * centered, AXIS))
+        head = chunk * tl.full((), BLOCK_N, tl.int64) + along(0, AXIS, HEAD)
+        near = line_sum(load(x + start + head * inner, exist & (head < S)), AXIS) / tl.minimum(size, HEAD)
+        b_mean, b_m2 = shifted_moments(load(x + start + s * inner, inside), inside, size, near, AXIS)
+        n, mean, m2 = merged(n, mean, m2, size, b_mean, b_m2)
     entries = P * tl.full((), 1, tl.int64) * splits
     at = parts + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
     tl.store(at, n, exist)
@@ -189,8 +114,9 @@ def _apply_kernel(
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
     row = _statistic(planes, C, K)
-    x_hat = (load(x + at, inside) - load(mean + row, exist)) * _rstd(var, row, exist, EPS)
-    b_y = _affine(x_hat, w, b, residual, planes % C, at, exist, inside)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
+    b_y = affine(load(x + at, inside) - b_mean, b_rstd * b_w, b_b, residual, at, inside)
     tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside)
 
 
@@ -202,20 +128,21 @@ def _sums_kernel(
     """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
     planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
     row = _statistic(planes, C, K)
-    b_mean, b_rstd = load(mean + row, exist), _rstd(var, row, exist, EPS)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     p, q = per_line(0.0, sums, AXIS, BLOCK_M), per_line(0.0, sums, AXIS, BLOCK_M)
     for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
         s = along(chunk, AXIS, BLOCK_N)
         at, inside = start + s * inner, exist & (s < S)
-        x_hat = tl.where(inside, load(x + at, inside) - b_mean, 0.0) * b_rstd
-        b_dz = _dz(dy, x_hat, y, w, b, residual, planes % C, at, exist, inside, GRAD)
+        centered = tl.where(inside, load(x + at, inside) - b_mean, 0.0)
+        b_dz = dz_of(dy, centered, y, b_rstd * b_w, b_b, residual, at, inside, GRAD)
         if dz is not None:
             tl.store(dz + at, b_dz, inside)
-        p += line_sum(b_dz * x_hat, AXIS)
+        p += line_sum(b_dz * centered, AXIS)
         q += line_sum(b_dz, AXIS)
     at = sums + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
-    tl.store(at, p, exist)
+    tl.store(at, p * b_rstd, exist)
     tl.store(at + P * tl.full((), 1, tl.int64) * splits, q, exist)
 
 
@@ -260,14 +187,16 @@ def _dx_kernel(
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
     row = _statistic(planes, C, K)
-    b_rstd = _rstd(var, row, exist, EPS)
-    x_hat = (load(x + at, inside) - load(mean + row, exist)) * b_rstd
-    b_dx = _dz(dy, x_hat, y, w, b, residual, planes % C, at, exist, inside, GRAD)
-    if w is not None:
-        b_dx *= load(w + planes % C, exist)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
     if means is not None:
-        b_dx -= load(means + R + row, exist) + x_hat * load(means + row, exist)
-    tl.store(dx + at, b_rstd * b_dx, inside)
+        p, q = load(means + row, exist) * b_rstd * b_rstd, load(means + R + row, exist) * b_rstd
+    scale = b_rstd * b_w
+    centered = load(x + at, inside) - b_mean
+    b_dx = dz_of(dy, centered, y, scale, b_b, residual, at, inside, GRAD) * scale
+    if means is not None:
+        b_dx -= q + centered * p
+    tl.store(dx + at, b_dx, inside)
 
 
 class _View(NamedTuple):
@@ -339,14 +268,17 @@ def forward(
     f = None if activation is None else ACTIVATIONS[activation].f
     constants = {"EPS": eps, "F": f}
     if not given:
-        plan = tuning.plane_rows(v.R, v.J, v.S, x.device, tuning.registers(x.dtype, 2 + (residual is not None)))
+        plan = tuning.plane_rows(
+            v.R, v.J, v.S, v.K is None, x.device, tuning.registers(x.dtype, 2 + (residual is not None))
+        )
         if not plan.loops and not v.last:
             args = y, found_mean, found_var, x, w, b, residual, v.R, v.J, v.S, v.C, *v.steps()
-            launch(_forward_kernel, plan.grid, *args, **constants, **plan.meta)
+            kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
+            launch(kernel, plan.grid, *args, **constants, **plan.meta)
             return y, found_mean, found_var
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
-    plan = tuning.line_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
+    plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
     rest = v.P, v.S, v.C, v.K, v.lines()[2]
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **constants, **plan.meta)
     return y, found_mean, found_var
@@ -390,11 +322,12 @@ def backward(
     grad = None if activation is None else ACTIVATIONS[activation].grad
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
-    plan = tuning.plane_rows(v.R, v.J, v.S, x.device, live)
+    plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
     if not (plan.loops or v.last or given):
         sums = dw.new_empty(2, v.P) if affine else None
         args = dx, dz, sums, *saved, v.R, v.J, v.S, v.C, v.P, *v.steps()
-        launch(_backward_kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
+        kernel = _plane_rows.walk_backward_kernel if "ROWS" in plan.meta else _plane_rows.keep_backward_kernel
+        launch(kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
         if sums is not None:
             _over_samples(dw, db, sums, v)
         return dx, _some(dz, x), dw, db
@@ -403,7 +336,7 @@ def backward(
         _take_sums(means, dw if affine else None, db if affine else None, dz, saved, v, eps, grad, live)
     if dz is not None:  # it takes the place of dy, and holds f'
         saved, grad = (dz, x, None, w, b, None, mean, var), None
-    plan = tuning.line_tiles(*v.lines(), x.device, live)
+    plan = tuning.plane_tiles(*v.lines(), x.device, live)
     rest = v.P, v.S, v.C, v.K, v.R, v.lines()[2]
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **plan.meta)
     return dx, _some(dz, x), dw, db

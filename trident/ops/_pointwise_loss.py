@@ -24,6 +24,7 @@ from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
+PARTS = "under autocast torch casts its parts"
 REDUCTIONS = ("none", "mean", "sum")  # in the order of torch's enumeration
 
 

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from trident.ops._pointwise_loss import pointwise_loss
+from trident.ops._pointwise_loss import PARTS, pointwise_loss
 from trident.ops._reduction import mean
 from trident.runtime import autocast
 
@@ -85,7 +85,7 @@ def multilabel_soft_margin_loss(
     :func:`torch.nn.functional.multilabel_soft_margin_loss`.
     """
     name = "multilabel_soft_margin_loss"
-    unless = "no classes" if input.dim() == 0 else autocast.casts_parts(input)
+    unless = "no classes" if input.dim() == 0 else PARTS if autocast.active(input) else None
     y = pointwise_loss(
         "binary_cross_entropy_with_logits", input, target, reduction, size_average, reduce, w=weight, unless=unless,
         name=name,

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._pointwise_loss import pointwise_loss
+from trident.ops._pointwise_loss import PARTS, pointwise_loss
 from trident.runtime import autocast, route
 
 F = torch.nn.functional
@@ -104,7 +104,7 @@ def gaussian_nll_loss(
     if v is None:
         unless: str | None = "a variance of another shape or type, or negative"
     else:
-        unless = autocast.casts_parts(input)
+        unless = PARTS if autocast.active(input) else None
     y = pointwise_loss(row, input, target, reduction, b=eps, third=v, unless=unless)
     return F.gaussian_nll_loss(input, target, var, full, eps, reduction) if y is None else y
 

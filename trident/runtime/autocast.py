@@ -10,6 +10,8 @@ from torch import Tensor
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "adaptive_max_pool3d": "adaptive_max_pool3d",
+    "avg_pool3d": "avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
     "cosine_embedding_loss": "cosine_embedding_loss",
@@ -25,6 +27,7 @@ ATEN = {
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
     "margin_ranking_loss": "margin_ranking_loss",
+    "max_pool3d": "max_pool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
@@ -32,6 +35,7 @@ ATEN = {
     "prelu": "prelu",
     "prod": "prod.dim_int",
     "rms_norm": "rms_norm",
+    "scaled_dot_product_attention": "scaled_dot_product_attention",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
@@ -51,9 +55,12 @@ FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
     | frozenset({"cosine_similarity", "logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
-    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss", "prod"}) | LOSSES,
+    "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
+    | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | LOSSES,
 }
-LOWER: dict[str, frozenset[str]] = {"cuda": frozenset({"linear", "prelu"}), "cpu": frozenset({"linear", "prelu"})}
+_LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
+LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
 
 REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
 
@@ -66,10 +73,9 @@ def refused(name: str, x: Tensor) -> str | None:
     return None
 
 
-def casts_parts(x: Tensor) -> str | None:
-    """Why a function that torch makes of several operators goes there, or None: each follows a rule of its own."""
-    device = x.device.type
-    return "torch casts its parts" if device in FLOAT32 and torch.is_autocast_enabled(device) else None
+def active(x: Tensor) -> bool:
+    """Is autocast on where `x` lives?"""
+    return x.device.type in FLOAT32 and torch.is_autocast_enabled(x.device.type)
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:

@@ -199,9 +199,21 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
+def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles`, for kernels that keep no tile: larger ones on CPUs."""
+    if device.type == "cuda" or inner > 1:
+        return line_tiles(outer, N, inner, device, live)
+    # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
+    block_n = min(power_of_2(N), 16384)
+    block_m = min(power_of_2(outer), 32768 // block_n)
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
+    return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
+
+
+@heuristic
 def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
-    """As `line_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
-    plan = line_tiles(outer, N, inner, device, live)
+    """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
+    plan = plane_tiles(outer, N, inner, device, live)
     tiles, chunks = plan.grid
     # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
     most = 4 * multiprocessors(device) if device.type == "cuda" else 16
@@ -210,18 +222,24 @@ def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
-def plane_rows(R: int, J: int, S: int, device: torch.device, live: int) -> Plan:
-    """Programs over ROWS whole rows of [J, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
+def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live: int) -> Plan:
+    """R statistics over J planes of S elements, each one program's work: GPUs keep the planes in registers, CPUs walk
+    over them (ROWS statistics a program) in their cache. `loops` where there are too many elements, or too few rows.
+    strided: the planes of a statistic do not follow one another in memory."""
     block_j, block_s = power_of_2(J), power_of_2(S)
-    tile = block_j * block_s
-    few = device.type == "cuda" and multiprocessors(device) > R and tile > 4096
-    if tile * live > LONGEST_ROW or few:
-        return Plan((1,), {}, loops=True)
     if device.type == "cuda":
+        tile = block_j * block_s
+        if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
+            return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"ROWS": 1, "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
-    each = max(1, min(16384 // tile, R))
-    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": block_j, "BLOCK_S": block_s})
+        return Plan((R,), {"BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+    # 65536 float32 of x and as many of y fill half of a 1 MB cache
+    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
+    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
+        return Plan((1,), {}, loops=True)
+    each = max(1, min(16384 // (J * S), R))
+    block_s = min(block_s, 4096)
+    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": min(block_j, 16384 // block_s), "BLOCK_S": block_s})
 
 
 @heuristic
@@ -279,6 +297,19 @@ def _columns(K: int, most: int) -> int:
 
 
 @heuristic
+def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
+    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows."""
+    if device.type == "cuda":
+        tile, widest = 1024, 128  # 8 windows a thread: the best, its code, and what is being read of each
+    else:
+        tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
+    block_n = min(power_of_2(N), widest)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
+
+
+@heuristic
 def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
     block_s = power_of_2(slices)
@@ -317,6 +348,92 @@ def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bo
     return Plan((tiles, cdiv(steps, each)), meta)
 
 
+def tf32(x: torch.Tensor) -> bool:
+    """May float32 products be rounded to tf32? Read where a kernel is launched, as torch does."""
+    return x.dtype == torch.float32 and x.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+
+
+# (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
+# that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
+ATTENTION = {
+    "forward": {
+        **{(2, 64): (128, 64, 8, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 1)},
+        **{(4, 64): (64, 32, 8, 2), (4, 128): (32, 32, 8, 1)},
+        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "keys": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 16, 4, 1), (4, 128): (32, 16, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+    "queries": {
+        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
+        **{(4, 64): (32, 32, 8, 1), (4, 128): (16, 32, 8, 1)},
+        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
+    },
+}
+
+
+def longest_head(dtype: torch.dtype, device: torch.device) -> int:
+    """Elements of a head that attention's kernels hold: on GPUs float32 and float64 of more would spill registers."""
+    return 256 if device.type == "cpu" or dtype.itemsize == 2 else 128
+
+
+def _attention_meta(
+    way: str, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> dict[str, Any]:
+    e, d = max(16, power_of_2(E)), max(16, power_of_2(V))  # 16: the least that tl.dot sums over
+    meta: dict[str, Any] = {"BLOCK_E": e, "BLOCK_V": d, "PRECISION": "ieee"}
+    if device.type == "cuda":
+        block_l, block_s, warps, stages = ATTENTION[way][dtype.itemsize, max(64, e, d)]
+        meta |= {"num_warps": warps, "num_stages": stages}
+        if dtype == torch.float32 and not torch.version.hip:
+            meta["PRECISION"] = "tf32" if tf32 else "tf32x3"  # three products in tensor cores: float32's precision
+    else:
+        block_l = block_s = 128  # tiles of 64 KB stay in the L2 cache
+    return meta | {"BLOCK_L": max(16, min(block_l, power_of_2(L))), "BLOCK_S": max(16, min(block_s, power_of_2(S)))}
+
+
+@heuristic
+def attention(heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Programs over blocks of queries and heads, that walk over the keys."""
+    meta = _attention_meta("forward", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta | {"EVEN_S": S % meta["BLOCK_S"] == 0})
+
+
+@heuristic
+def attention_queries(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    meta = _attention_meta("queries", L, S, E, V, dtype, tf32, device)
+    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta)
+
+
+@heuristic
+def attention_keys(
+    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    """Programs over blocks of keys and heads, that walk over the queries; `loops`: over all blocks of keys as well."""
+    meta = _attention_meta("keys", L, S, E, V, dtype, tf32, device)
+    # CPU: saves 2 of 7 products, while torch too has no more than one thread a head here
+    whole = device.type != "cuda" and heads > 1
+    return Plan((1 if whole else cdiv(S, meta["BLOCK_S"]), heads), meta, loops=whole)
+
+
+@heuristic
+def attention_delta(heads: int, L: int, V: int, device: torch.device) -> Plan:
+    block_v = power_of_2(V)
+    block_l = max(1, min(power_of_2(L), 2048 // block_v))  # 16 elements a thread of both operands, on GPUs
+    return Plan((cdiv(L, block_l), heads), {"BLOCK_L": block_l, "BLOCK_V": block_v})
+
+
+@heuristic
+def attention_dropout(heads: int, L: int, S: int, device: torch.device) -> Plan:
+    block_s = min(128, power_of_2(S))
+    block_l = min(power_of_2(L), (2048 if device.type == "cuda" else 16384) // block_s)
+    return Plan((cdiv(L, block_l), cdiv(S, block_s), heads), {"BLOCK_L": block_l, "BLOCK_S": block_s})
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason (docs/measured.md) to prefer torch's operator for an input of `numel` elements, or None."""
     if reason := HAND_TUNED.get((executor, name)):
@@ -337,7 +454,7 @@ _LEAST_NATIVE = {
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
     262144: ("binary_cross_entropy_with_logits",),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "softmin"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster

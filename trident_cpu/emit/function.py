@@ -72,7 +72,7 @@ class FunctionEmitter:
 
     def pointwise(self, lanes: int) -> Pointwise:
         if lanes not in self._pointwise:
-            self._pointwise[lanes] = Pointwise(self.b, lanes, self.state.fuse)
+            self._pointwise[lanes] = Pointwise(self.b, lanes, self.state.fuse, self.features.bf16)
         return self._pointwise[lanes]
 
     def where(self, op: Op | None) -> str:

@@ -14,6 +14,7 @@ from trident_cpu.emit.buffers import View, dense_strides
 from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.reduce import Reduction
+from trident_cpu.emit.stream import may_start, streamable
 from trident_cpu.emit.types import llvm, size
 from trident_cpu.emit.values import Context, Map, evaluate, source_map, store_view
 from trident_cpu.ir import Op, Value
@@ -45,6 +46,7 @@ class NestEmitter:
         self.lanes = min(self.most_lanes, self.extent)
         self.index = ["0"] * len(self.shape)
         self.producing: frozenset[Value] = frozenset()
+        self.streaming: frozenset[Op] = frozenset()
 
     # ---- shape of the loops
 
@@ -142,9 +144,13 @@ class NestEmitter:
         known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find()
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
-            unroll = self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief)
-            if self.ways == 1 or self.main_part(str(extent), frozenset()) != str(extent):
-                self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
+            if self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief):
+                self.each(dim, lanes, True, lambda: self.vector(frozenset()))
+            elif self.brief:
+                self.each(dim, lanes, False, lambda: self.vector(frozenset()))
+            else:
+                stop = str(extent)
+                self.streamed(lambda: self.vectors(self.main_part(stop, frozenset()), stop, frozenset()))
         elif extent == lanes:
             self.index[dim] = "0"
             full = self.b.value(f"icmp sge i64 {high}, {extent}")
@@ -182,22 +188,13 @@ class NestEmitter:
 
     def split_row(self, known: Known, low: str | None, high: str, end: str) -> None:
         """[0, low) masked, [low, high) unmasked, [high, end) masked; one copy of each body."""
-        b, dim, lanes, extent = self.b, self.vector_dim, self.lanes, self.extent
+        b, lanes, extent = self.b, self.lanes, self.extent
         whole = b.call("smax", "i64", ("i64", high), ("i64", "0"))
         whole = b.call("smin", "i64", ("i64", whole), ("i64", str(extent)))
         whole = b.value(f"and i64 {whole}, {-lanes}")
-
-        def vectors(start: str, stop: str, masks: Known) -> None:
-            def body(i: str) -> None:
-                self.index[dim] = i
-                self.vector(masks)
-
-            b.loop(start, stop, lanes, body)
-            self.index[dim] = "0"
-
         if low is None:
-            vectors(self.main_part(whole, known), whole, known)
-            vectors(whole, end, frozenset())
+            self.streamed(lambda: self.vectors(self.main_part(whole, known), whole, known))
+            self.vectors(whole, end, frozenset())
             return
         first = b.call("smax", "i64", ("i64", low), ("i64", "0"))
         first = b.value(f"and i64 {b.value(f'add i64 {first}, {lanes - 1}')}, {-lanes}")
@@ -209,10 +206,47 @@ class NestEmitter:
             start = b.value(f"select i1 {early}, i64 0, i64 {whole}")
             middle = b.value(f"select i1 {early}, i64 {first}, i64 {end}")
             stop = b.value(f"select i1 {early}, i64 {whole}, i64 {end}")
-            vectors(start, middle, frozenset())
-            vectors(middle, stop, known)
+            self.vectors(start, middle, frozenset())
+            self.streamed(lambda: self.vectors(middle, stop, known))
 
         b.loop("0", "2", 1, phase)
+
+    def vectors(self, start: str, stop: str, masks: Known) -> None:
+        """A loop over the vectors from one index of the row to another."""
+        dim = self.vector_dim
+        if start == stop:
+            return
+
+        def body(i: str) -> None:
+            self.index[dim] = i
+            self.vector(masks)
+
+        self.b.loop(start, stop, self.lanes, body)
+        self.index[dim] = "0"
+
+    def streamed(self, loop: Callable[[], None]) -> None:
+        """A row's loop over whole vectors, in two copies where its stores may go past the cache."""
+        identity = self.row_start.identity
+        addresses, stores = [], []
+        for op in self.nest.members:
+            if op.name != "tt.store" or op in self.detours.found:
+                continue
+            if not streamable(self.fe, op.operands[0].type.pointee, self.shape):
+                continue
+            start = self.row_start.memo.get((op.operands[0], identity))
+            if start is not None and start.form == "affine" and start.stride == 1:
+                addresses.append((start.text, op.operands[0].type.pointee))
+                stores.append(op)
+        if not stores:
+            loop()
+            return
+
+        def past_the_cache() -> None:
+            self.streaming = frozenset(stores)
+            loop()
+            self.streaming = frozenset()
+
+        self.b.when(may_start(self.fe, addresses, self.lanes), past_the_cache, loop)
 
     def main_part(self, stop: str, known: Known) -> str:
         """Reductions in WAYS accumulators, so that no addition waits for the one before it; where the rest starts."""
@@ -246,7 +280,7 @@ class NestEmitter:
         """Every member for one vector."""
         fe, nest = self.fe, self.nest
         ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
-        ctx.detours, ctx.row = self.detours.at(self.index), self.row_start
+        ctx.detours, ctx.row, ctx.streaming = self.detours.at(self.index), self.row_start, self.streaming
         access, identity = Access(fe, ctx), ctx.identity
         reductions = iter(self.reductions)
         for op in nest.members:

@@ -53,6 +53,7 @@ class Context:
     lanes: int
     known_true: frozenset[tuple[Value, Map]] = frozenset()  # masks that hold in every lane
     producing: frozenset[Value] = frozenset()  # values whose buffers are being written: not to be read back
+    streaming: frozenset[Op] = frozenset()  # stores whose whole vectors go past the cache
     detours: dict[Op, Val] = field(default_factory=dict)  # accesses elsewhere than their pointer says
     row: Context | None = None  # the same place with index 0 along the vector dimension: what is known per row
     memo: dict[tuple[Value, Map], Val] = field(default_factory=dict)

@@ -1,0 +1,90 @@
+"""Cases of trident.functional's attention. Shapes are those of the query; there are a few more keys than queries."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+import trident.functional as T
+from tests.cases.case import Case, Shape, randn
+from trident.ops._attention import _four, _in_torch
+
+SHAPES = ((2, 3, 5, 8), (1, 1, 1, 1), (6, 4), (2, 1, 2, 7, 16), (1, 2, 140, 20))
+BENCH = ((1, 2, 16, 32), (1, 8, 512, 64), (4, 8, 1024, 64))
+LONG_BENCH = ((1, 2, 16, 32), (1, 8, 512, 128))
+WIDE_BENCH = ((1, 2, 16, 32), (1, 4, 256, 240))
+
+
+def _exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, **kwargs: object):
+    """torch's formula without torch's fused kernels, which have no second derivatives."""
+    if mask is not None:
+        mask = _four(mask.expand(*q.shape[:-1], k.shape[-2]))
+    y = _in_torch(_four(q), _four(k), _four(v), mask, None, bool(kwargs.get("is_causal")), kwargs.get("scale"))
+    return y.reshape(*q.shape[:-1], v.shape[-1])
+
+
+def _seen(shape: Shape, S: int) -> torch.Tensor:
+    """Booleans [L, S]; the second query sees no key."""
+    mask = torch.rand(shape[-2], S) < 0.7
+    mask[1:2] = False
+    return mask
+
+
+def _attention(
+    shapes: Sequence[Shape] = SHAPES,
+    mask: Callable[[Shape, int], torch.Tensor] | None = None,
+    group: int = 1,
+    more: int = 2,
+    wider: int = 0,
+    random: bool = False,
+    bench: Sequence[Shape] = BENCH,
+    **kwargs: object,
+) -> Case:
+    """more: how many more keys than queries; wider: how much longer a value than a key is."""
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        *batch, L, E = shape
+        if batch:
+            batch[-1] //= group
+        made = [randn(*shape), randn(*batch, L + more, E), randn(*batch, L + more, E + wider)]
+        return made if mask is None else [*made, mask(shape, L + more)]
+
+    return Case(
+        ours=lambda *inputs: T.scaled_dot_product_attention(*inputs, **kwargs),
+        reference=lambda *inputs: F.scaled_dot_product_attention(*inputs, **kwargs),
+        exact=None if random else lambda *inputs: _exact(*inputs, **kwargs),
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: shape[-1] * (shape[-2] + more),
+        random=random,
+        errors=(
+            lambda f: f(torch.randn(5), torch.randn(7, 4), torch.randn(7, 4)),
+            lambda f: f(torch.randn(2, 5, 4), torch.randn(2, 7, 3), torch.randn(2, 7, 4)),
+            lambda f: f(torch.randn(2, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 6, 4)),
+            lambda f: f(torch.randn(2, 5, 4), torch.randn(2, 7, 4).double(), torch.randn(2, 7, 4)),
+            lambda f: f(*[torch.randn(1, 4, 5, 4)] * 3, torch.ones(5, 5).int()),
+            lambda f: f(*[torch.randn(1, 4, 5, 4)] * 3, torch.ones(4, 5).bool()),
+            lambda f: f(*[torch.randn(1, 4, 5, 4)] * 3, torch.ones(5).bool()),
+            lambda f: f(*[torch.randn(4, 5, 4)] * 3, torch.ones(5, 5).bool(), is_causal=True),
+            lambda f: f(torch.randn(1, 4, 5, 4), torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)),
+            lambda f: f(*[torch.randn(1, 4, 5, 4)] * 3, dropout_p=1.5),
+        ),
+        bench=bench,
+    )
+
+
+CASES: dict[str, Case] = {
+    "scaled_dot_product_attention": _attention(),
+    "scaled_dot_product_attention.causal": _attention(((2, 3, 5, 8), (2, 150, 16)), more=-1, is_causal=True),
+    "scaled_dot_product_attention.mask": _attention(((3, 5, 8), (1, 2, 140, 16)), mask=_seen, scale=0.3),
+    "scaled_dot_product_attention.padding": _attention(
+        ((2, 3, 5, 8),), mask=lambda shape, S: torch.rand(shape[0], 1, 1, S) < 0.7
+    ),
+    "scaled_dot_product_attention.bias": _attention(
+        ((2, 3, 5, 8), (3, 130, 11)), mask=lambda shape, S: randn(*shape[-3:-1], S), more=0, wider=16, bench=WIDE_BENCH
+    ),
+    "scaled_dot_product_attention.gqa": _attention(
+        ((2, 4, 5, 8), (1, 2, 150, 40)), group=2, more=3, bench=LONG_BENCH, enable_gqa=True, is_causal=True
+    ),
+    "scaled_dot_product_attention.dropout": _attention(((2, 3, 5, 8),), random=True, dropout_p=0.3),
+}
