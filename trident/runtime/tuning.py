@@ -444,17 +444,26 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     return None
 
 
+def _both_ways(*names: str) -> tuple[str, ...]:
+    """With a gradient to come and without: reductions are measured apart, as torch's forwards are better tuned."""
+    return tuple(f"{name}{way}" for name in names for way in ("", " (forward alone)"))
+
+
 # native: docs/measured.md, "Where torch is faster on a CPU"
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
-    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink", *_both_ways("std_mean", "var_mean")),
     32768: ("instance_norm", "rrelu", "tanh"),
-    65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
-    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
-    262144: ("binary_cross_entropy_with_logits",),
+    65536: (
+        *("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+        *("amax", "amin", "max (all)", "min (all)", "prod", *_both_ways("argmax", "argmin", "logsumexp")),
+        *(f"{name} (forward alone)" for name in ("max", "min", "std", "var")),
+    ),
+    131072: ("l1_loss", "logsigmoid", "norm", "rms_norm", "silu", "softplus", "std", "var"),
+    262144: ("binary_cross_entropy_with_logits", "max", "min"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "mean", "norm (forward alone)", "reglu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -465,7 +474,8 @@ FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
 _NEVER_NATIVE = {
     "a vector loop at memory speed gains nothing": (
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
-        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss", *_both_ways("sum")),
+        *(f"{name} (forward alone)" for name in ("amax", "amin", "max (all)", "mean", "min (all)", "prod")),
     ),
     "torch's loop was measured faster": (
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
