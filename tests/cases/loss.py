@@ -182,6 +182,35 @@ CLASSES = ((4, 3), (1, 1), (5, 7), (257, 33), (3, 32769), (2, 65537))
 MAPS = ((2, 3, 4, 5), (1, 1, 1), (3, 21, 7), (2, 5, 9, 33), (1, 4097, 13), (2, 3, 4, 3, 2))
 
 
+def _multi_margin(weighted: bool, module: bool = True, **kwargs: Any) -> Case:
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return f(x, target, weight=_ramp(x) + 0.5 if weighted else None, **kwargs)
+
+        return loss
+
+    x = torch.randn(2, 3)
+    return Case(
+        ours=call(T.multi_margin_loss),
+        reference=call(F.multi_margin_loss),
+        shapes=CLASSES,
+        inputs=lambda shape: [randn(*shape), torch.randint(shape[1], (shape[0],))],
+        reduced=math.prod,
+        dtypes=(torch.float32, torch.float64),  # torch has no others on a CPU
+        autocast=(torch.float32,),
+        errors=(
+            lambda f: f(x, torch.tensor([0, 3])),
+            lambda f: f(x, torch.tensor([0])),
+            lambda f: f(x, torch.tensor([0, 1], dtype=torch.int32)),
+            lambda f: f(x, torch.tensor([0, 1]), p=3),
+            lambda f: f(x, torch.tensor([0, 1]), reduction="no"),
+        ),
+        cls="MultiMarginLoss",
+        module=(lambda cls: cls(**kwargs)) if module else None,
+        bench=((16, 1000), (256, 4096), (2048, 8192)),
+    )
+
+
 CASES: dict[str, Case] = {
     "binary_cross_entropy": _loss("binary_cross_entropy", "BCELoss", inputs=_shares),
     "binary_cross_entropy.none": _loss("binary_cross_entropy", "BCELoss", inputs=_shares, reduction="none"),
@@ -255,6 +284,8 @@ CASES: dict[str, Case] = {
     "multilabel_soft_margin_loss.weight": _loss(
         "multilabel_soft_margin_loss", "MultiLabelSoftMarginLoss", inputs=_logits, extra=_weight, module=False
     ),
+    "multi_margin_loss": _multi_margin(False, margin=0.7),
+    "multi_margin_loss.2": _multi_margin(True, module=False, p=2, reduction="none"),
     "cosine_embedding_loss": _vector_loss("cosine_embedding_loss", "CosineEmbeddingLoss", 2, _row_signs, margin=0.1),
     "triplet_margin_loss": _vector_loss("triplet_margin_loss", "TripletMarginLoss", 3, swap=True),
     "triplet_margin_loss.none": _vector_loss("triplet_margin_loss", "TripletMarginLoss", 3, p=1.5, reduction="none"),

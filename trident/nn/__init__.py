@@ -73,6 +73,7 @@ from trident.nn.loss import L1Loss as L1Loss
 from trident.nn.loss import MarginRankingLoss as MarginRankingLoss
 from trident.nn.loss import MSELoss as MSELoss
 from trident.nn.loss import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
+from trident.nn.loss import MultiMarginLoss as MultiMarginLoss
 from trident.nn.loss import NLLLoss as NLLLoss
 from trident.nn.loss import PoissonNLLLoss as PoissonNLLLoss
 from trident.nn.loss import SmoothL1Loss as SmoothL1Loss

@@ -76,6 +76,11 @@ class MultiLabelSoftMarginLoss(torch.nn.MultiLabelSoftMarginLoss):
     forward = _calling(F.multilabel_soft_margin_loss, "weight", "reduction")
 
 
+class MultiMarginLoss(torch.nn.MultiMarginLoss):
+    __doc__ = torch.nn.MultiMarginLoss.__doc__
+    forward = _calling(F.multi_margin_loss, "p", "margin", "weight", "reduction")
+
+
 class NLLLoss(torch.nn.NLLLoss):
     __doc__ = torch.nn.NLLLoss.__doc__
     forward = _calling(F.nll_loss, "weight", "ignore_index", "reduction")
