@@ -211,6 +211,34 @@ def _multi_margin(weighted: bool, module: bool = True, **kwargs: Any) -> Case:
     )
 
 
+def _multilabel_margin(**kwargs: Any) -> Case:
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        """Up to five targets a row; what follows the first -1 is none."""
+        target = torch.randint(-1, shape[1], shape)
+        target[:, min(5, shape[1] - 1) :] = -1
+        return [randn(*shape), target]
+
+    x = torch.randn(2, 3)
+    return Case(
+        ours=lambda x, target: T.multilabel_margin_loss(x, target, **kwargs),
+        reference=lambda x, target: F.multilabel_margin_loss(x, target, **kwargs),
+        shapes=((4, 3), (1, 1), (257, 33), (2, 3001)),
+        inputs=inputs,
+        reduced=math.prod,
+        dtypes=(torch.float32, torch.float64),  # torch has no others on a CPU
+        autocast=(torch.float32,),
+        errors=(
+            lambda f: f(x, torch.tensor([[0, 3, -1], [0, -1, -1]])),
+            lambda f: f(x, torch.tensor([[0, -2, -1], [0, -1, -1]])),
+            lambda f: f(x, torch.tensor([0, 1])),
+            lambda f: f(x, torch.zeros(2, 3, dtype=torch.int64), reduction="no"),
+        ),
+        cls="MultiLabelMarginLoss",
+        module=lambda cls: cls(**kwargs),
+        bench=((16, 100), (256, 1000), (2048, 1000)),
+    )
+
+
 CASES: dict[str, Case] = {
     "binary_cross_entropy": _loss("binary_cross_entropy", "BCELoss", inputs=_shares),
     "binary_cross_entropy.none": _loss("binary_cross_entropy", "BCELoss", inputs=_shares, reduction="none"),
@@ -284,6 +312,8 @@ CASES: dict[str, Case] = {
     "multilabel_soft_margin_loss.weight": _loss(
         "multilabel_soft_margin_loss", "MultiLabelSoftMarginLoss", inputs=_logits, extra=_weight, module=False
     ),
+    "multilabel_margin_loss": _multilabel_margin(),
+    "multilabel_margin_loss.none": _multilabel_margin(reduction="none"),
     "multi_margin_loss": _multi_margin(False, margin=0.7),
     "multi_margin_loss.2": _multi_margin(True, module=False, p=2, reduction="none"),
     "cosine_embedding_loss": _vector_loss("cosine_embedding_loss", "CosineEmbeddingLoss", 2, _row_signs, margin=0.1),

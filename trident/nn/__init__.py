@@ -72,6 +72,7 @@ from trident.nn.loss import KLDivLoss as KLDivLoss
 from trident.nn.loss import L1Loss as L1Loss
 from trident.nn.loss import MarginRankingLoss as MarginRankingLoss
 from trident.nn.loss import MSELoss as MSELoss
+from trident.nn.loss import MultiLabelMarginLoss as MultiLabelMarginLoss
 from trident.nn.loss import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
 from trident.nn.loss import MultiMarginLoss as MultiMarginLoss
 from trident.nn.loss import NLLLoss as NLLLoss

@@ -71,6 +71,11 @@ class MSELoss(torch.nn.MSELoss):
     forward = _calling(F.mse_loss, "reduction")
 
 
+class MultiLabelMarginLoss(torch.nn.MultiLabelMarginLoss):
+    __doc__ = torch.nn.MultiLabelMarginLoss.__doc__
+    forward = _calling(F.multilabel_margin_loss, "reduction")
+
+
 class MultiLabelSoftMarginLoss(torch.nn.MultiLabelSoftMarginLoss):
     __doc__ = torch.nn.MultiLabelSoftMarginLoss.__doc__
     forward = _calling(F.multilabel_soft_margin_loss, "weight", "reduction")

@@ -30,6 +30,7 @@ ATEN = {
     "max_pool3d": "max_pool3d",
     "mse_loss": "mse_loss",
     "multi_margin_loss": "multi_margin_loss",
+    "multilabel_margin_loss": "multilabel_margin_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
     "poisson_nll_loss": "poisson_nll_loss",
@@ -50,7 +51,7 @@ LOSSES = (
     | frozenset(
         {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "cosine_embedding_loss", "hinge_embedding_loss"}
     )
-    | frozenset({"margin_ranking_loss", "multi_margin_loss", "triplet_margin_loss"})
+    | frozenset({"margin_ranking_loss", "multi_margin_loss", "multilabel_margin_loss", "triplet_margin_loss"})
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
