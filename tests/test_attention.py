@@ -152,3 +152,20 @@ def test_float_mask_with_halves():
         y = T.scaled_dot_product_attention(q, k, v, mask)
     assert recorder.calls and y.dtype == torch.bfloat16
     close([y], [explicit(*double((q, k, v)), mask.double())], torch.bfloat16, 5)
+
+
+@pytest.mark.parametrize(
+    "sizes, fused, in_torch",
+    (
+        ((512, 512, 64, 64), True, False),
+        ((197, 197, 64, 64), True, True),  # 256 x 256 would be computed
+        ((197, 197, 64, 64), False, True),
+        ((250, 250, 64, 64), True, False),
+        ((512, 512, 80, 80), True, True),
+        ((220, 256, 64, 64), True, True),
+        ((220, 256, 64, 64), False, False),
+    ),
+)
+def test_padded_tiles_go_to_torch_on_cpus(sizes, fused, in_torch):
+    name = tuning.attention_kind(*sizes, fused)
+    assert bool(tuning.faster_in_torch(name, "native", 2**20)) == in_torch

@@ -7,6 +7,7 @@ each input of its ModuleInfo. `python -m tests.test_conformance` writes the tabl
 import collections
 import copy
 import functools
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from trident.optimize import SWAPS
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 FUNCTIONS = sorted(name for name, value in vars(trident.functional).items() if callable(value))
 CLASSES = {cls.__name__: cls for cls in sorted(SWAPS.values(), key=lambda cls: cls.__name__)}
-EXACT = {name: case.exact for name, case in CASES.items() if case.exact}  # where torch's float64 is not exact
+EXACT = {"hardsigmoid": CASES["hardsigmoid"].exact}  # torch's float64 rounds 1 / 6 to float32
 TORCH = torch.__version__.split("+")[0]
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 
@@ -46,10 +47,14 @@ NOT_IN_OP_DB = {
 LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
-    **dict.fromkeys(("Hardsigmoid", "RReLU"), LAWS),
+    **dict.fromkeys(("Hardsigmoid", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "RReLU"), LAWS),
     "LazyLinear": "tests/test_linear.py",
     **{f"Lazy{kind}Norm{n}d": "tests/test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
 }
+
+
+def is_random(name: str, sample: SampleInput) -> bool:
+    return name in RANDOM or sample.kwargs.get("dropout_p", 0.0) > 0
 
 
 @functools.cache
@@ -67,9 +72,14 @@ def dtypes(info: OpInfo) -> list[torch.dtype]:
     return sorted(info.supported_dtypes(DEVICE) - {torch.float16}, key=str)  # float16 is for the laws
 
 
+MOST = 40  # samples of one operator and dtype; max_pool2d has 1440 that differ in the order of the same few options
+
+
 def samples(info: OpInfo, dtype: torch.dtype) -> list[SampleInput]:
+    """All samples; where there are more than MOST, as many that are drawn at random, the same ones each time."""
     torch.manual_seed(0)
-    return list(info.sample_inputs(DEVICE, dtype, requires_grad=dtype in FLOATS and info.supports_autograd))
+    found = list(info.sample_inputs(DEVICE, dtype, requires_grad=dtype in FLOATS and info.supports_autograd))
+    return found if len(found) <= MOST else random.Random(0).sample(found, MOST)
 
 
 EACH = [
@@ -109,11 +119,11 @@ def fresh(sample: SampleInput, dtype: torch.dtype | None = None) -> SampleInput:
 
 def agree(ours: list[Any], theirs: list[Any], exact: list[Any], terms: int) -> None:
     """Floating values within rounding of the exact ones or, where a sample is ill-conditioned, no further from them
-    than twice what torch's are; other values as torch's to the last bit."""
+    than of the order of what torch's are; other values as torch's to the last bit."""
     for a, b, e in zip(ours, theirs, exact, strict=True):
         if a is None or not a.is_floating_point():
             same(a, b)
-        elif a.numel() and not (a.double() - e).abs().amax() <= 2 * (b.double() - e).abs().amax():
+        elif a.numel() and not (a.double() - e).abs().amax() <= 8 * (b.double() - e).abs().amax():
             close([a], [e], a.dtype, terms)
 
 
@@ -133,7 +143,7 @@ def test_samples_of_op_db(name, info, dtype):
         theirs, their_grads, dys = call(info.op, sample)
         ours, our_grads, _ = call(getattr(trident.functional, name), sample, dys)
         assert described([*ours, *our_grads]) == described([*theirs, *their_grads])
-        if name in RANDOM:
+        if is_random(name, sample):
             continue
         exact, exact_grads = theirs, their_grads
         if dtype in FLOATS:
@@ -147,7 +157,7 @@ def test_noncontiguous_samples(name, info):
         ours, our_grads, dys = call(getattr(trident.functional, name), sample)
         strided, strided_grads, _ = call(getattr(trident.functional, name), sample.noncontiguous(), dys)
         assert described([*strided, *strided_grads]) == described([*ours, *our_grads])
-        if name not in RANDOM:
+        if not is_random(name, sample):
             contiguous = [*ours, *our_grads]
             agree([*strided, *strided_grads], contiguous, contiguous, elements(sample))
 
@@ -215,10 +225,11 @@ def table() -> str:
     lines = [
         "# Conformance: torch's own samples",
         "",
-        "PyTorch tests its operators with the samples of `op_db`, its modules with those of `module_db`. CI runs them",
-        "all on Trident's kernels (`python -m pytest tests/test_conformance.py`) and compares values, gradients,",
-        "dtypes, shapes and error messages with torch's. `python -m tests.test_conformance` writes this page, and a",
-        f"test compares it with what it runs. torch {TORCH}.",
+        "PyTorch tests its operators with the samples of `op_db`, its modules with those of `module_db`.",
+        f"CI runs them on Trident's kernels (at most {MOST} of one operator and dtype), and compares values,",
+        "gradients, dtypes, shapes and error messages with torch's: `pytest tests/test_conformance.py`.",
+        "`python -m tests.test_conformance` writes this page, and a test compares it with what is run.",
+        f"torch {TORCH}.",
         "",
         "| function | dtypes | samples with gradients (float32) | samples in all dtypes | error inputs |",
         "|---|---|---|---|---|",

@@ -196,8 +196,13 @@ def test_nothing_is_mutated(case):
 def test_results_do_not_alias(case):
     inputs = make(case, case.shapes[0], torch.float32)
     found = run(case.ours, inputs)
-    storages = [t.untyped_storage().data_ptr() for t in [*inputs, *found]]
-    assert len(set(storages)) == len(storages)
+
+    def storages(tensors):
+        return {t.untyped_storage().data_ptr() for t in tensors}
+
+    assert not storages(inputs) & storages(found)
+    # the two terms of a sum may have one gradient, as in torch
+    assert len(storages(found)) >= len(storages(run(case.reference, inputs)))
 
 
 @each

@@ -61,9 +61,13 @@ from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
 from trident.ops._max_pool import max_pool1d as max_pool1d
 from trident.ops._max_pool import max_pool2d as max_pool2d
 from trident.ops._max_pool import max_pool3d as max_pool3d
+from trident.ops._max_unpool import max_unpool1d as max_unpool1d
+from trident.ops._max_unpool import max_unpool2d as max_unpool2d
+from trident.ops._max_unpool import max_unpool3d as max_unpool3d
 from trident.ops._multi_margin_loss import multi_margin_loss as multi_margin_loss
 from trident.ops._multilabel_margin_loss import multilabel_margin_loss as multilabel_margin_loss
 from trident.ops._nll_loss import nll_loss as nll_loss
+from trident.ops._pad import pad as pad
 from trident.ops._prelu import prelu as prelu
 from trident.ops._probability_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._probability_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits

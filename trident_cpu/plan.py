@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.aliasing import Aliasing
+from trident_cpu.analysis.aliasing import Aliasing, touches_memory
 from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
+from trident_cpu.emit.buffers import SMALL
+from trident_cpu.emit.types import size
 from trident_cpu.ir import Op, Value
 from trident_cpu.ops import kind
 
@@ -29,6 +31,7 @@ class Nest:
     members: list[Op] = field(default_factory=list)
     updates: list[tuple[Value, Value]] = field(default_factory=list)  # carried value <- its next value
     keep: list[Value] = field(default_factory=list)
+    again: list[tuple[Value, list[Op]]] = field(default_factory=list)  # loaded, to be read again; stores on the way
     before: list[Value] = field(default_factory=list)  # to be in memory before the nest starts
 
     def operands(self) -> list[Value]:
@@ -168,9 +171,18 @@ class Planner:
 
     def decide(self, live_out: list[Value]) -> None:
         self.evaluated: dict[Value, int] = {}
+        self.readers: dict[Value, list[int]] = {}  # of what nests load or make: the later steps that need it
         for at, step in enumerate(self.steps):
             self.need(at, step.operands())
         self.need(len(self.steps), live_out)
+        for value, readers in self.readers.items():
+            nest = self.steps[self.made_by[value]]
+            assert isinstance(nest, Nest)
+            stores = self.stores_before(value, readers) if self.may_read_again(value) else None
+            if stores is None:
+                nest.keep.append(value)
+            else:
+                nest.again.append((value, stores))
 
     def need(self, at: int, values: Iterable[Value]) -> None:
         step = self.steps[at] if at < len(self.steps) else None
@@ -183,7 +195,9 @@ class Planner:
             seen.add(value)
             made = self.made_by.get(value)
             if made is not None and made != at:
-                self.keep(made, value)
+                nest = self.steps[made]
+                if isinstance(nest, Nest) and value in nest.registers():
+                    self.readers.setdefault(value, []).append(at)
                 continue
             if value in self.deps.extra:
                 stack += self.deps.extra[value]
@@ -201,10 +215,38 @@ class Planner:
                     self.evaluated.setdefault(value, at)
             stack += op.operands
 
-    def keep(self, made: int, value: Value) -> None:
-        nest = self.steps[made]
-        if isinstance(nest, Nest) and value in nest.registers() and value not in nest.keep:
-            nest.keep.append(value)
+    def may_read_again(self, value: Value) -> bool:
+        """A large tile of contiguous rows, loaded from addresses and under masks that cost little to work out again."""
+        load, shape = value.op, value.type.shape
+        if load is None or load.name != "tt.load" or value.type.size * size(value.type.element) <= SMALL:
+            return False
+        if any(leaf.type.is_tile for leaf in self.leaves_of(load.operands)):
+            return False
+        last = max(dim for dim, extent in enumerate(shape) if extent > 1)
+        return (
+            self.aliasing.root(load.operands[0]) is not None
+            and self.aliasing.strides.of(load.operands[0], last) == 1
+            and sum(self.deps.cost(v) for v in load.operands) < KEEP_COST
+        )
+
+    def stores_before(self, value: Value, readers: Sequence[int]) -> list[Op] | None:
+        """The stores from the nest that loads `value` to its last reader; None if a reader or one of them forbids to
+        read it again from its place."""
+        load, made = value.op, self.made_by[value]
+        assert load is not None
+        if any(at >= len(self.steps) or not isinstance(self.steps[at], Nest) for at in readers):
+            return None
+        stores = []
+        for step in self.steps[made : max(readers) + 1]:
+            for op in step.members if isinstance(step, Nest) else step.op.walk():
+                if op.name == "tt.load" or not touches_memory(op):
+                    continue
+                if op.name != "tt.store" or (isinstance(step, Single) and op is not step.op):
+                    return None
+                if self.aliasing.root(op.operands[0]) in (None, self.aliasing.root(load.operands[0])):
+                    return None
+                stores.append(op)
+        return stores
 
     def stored_once(self, value: Value, at: int, step: Step | None) -> bool:
         """A costly value: keep it in the nest that evaluates it first, or make it before a bigger nest or a loop."""

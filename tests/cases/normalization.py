@@ -1,5 +1,6 @@
 """Cases of trident.nn.normalization."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from tests.cases.case import (
     Shape,
     randn,
 )
+from trident.runtime.layout import memory_format
 
 PLANES_BENCH = ((2, 64, 16, 16), (16, 64, 56, 56), (1, 32, 512, 512))
 
@@ -151,6 +153,41 @@ def _rms_norm(ndim: int = 1, affine: bool = True, eps: float = 1.0) -> Case:
     )
 
 
+def _row_norm_residual(ours: Callable[..., torch.Tensor], reference: Callable[..., torch.Tensor], affine: int) -> Case:
+    def theirs(x: torch.Tensor, residual: torch.Tensor, *affine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        s = x + residual
+        return reference(s, x.shape[-1:], *affine), s
+
+    return Case(
+        ours=lambda x, residual, *affine: ours(x, x.shape[-1:], *affine, residual=residual),
+        reference=theirs,
+        # rows long enough that rounding the sum, as torch does, does not decide their deviation
+        shapes=((2, 8), (3, 4, 33), (257, 33), (2, 32769)),
+        inputs=lambda shape: [randn(*shape), randn(*shape), *(1 + randn(shape[-1]) for _ in range(affine))],
+        reduced=lambda shape: torch.Size(shape).numel(),
+        bench=ROWS_BENCH,
+    )
+
+
+def _rms_norm_beyond_torch(p: float, affine: bool) -> Case:
+    """With a bias, over a part of each row."""
+
+    def reference(x: torch.Tensor, w: torch.Tensor | None = None, b: torch.Tensor | None = None) -> torch.Tensor:
+        x = x.contiguous(memory_format=memory_format(x))
+        mean = x[..., : math.ceil(p * x.shape[-1])].square().mean(-1, keepdim=True)
+        y = x * torch.rsqrt(mean + 1.0)
+        return y if w is None else y * w + b
+
+    return Case(
+        ours=lambda x, w=None, b=None: T.rms_norm(x, x.shape[-1:], w, 1.0, bias=b, p=p),
+        reference=reference,
+        shapes=((2, 3), (3, 4, 33), (257, 3), (2, 65537)),
+        inputs=lambda shape: [randn(*shape), *(1 + randn(shape[-1]) for _ in range(2 * affine))],
+        reduced=lambda shape: torch.Size(shape).numel(),
+        bench=ROWS_BENCH,
+    )
+
+
 CASES: dict[str, Case] = {
     "batch_norm": _batch_norm(2, ((2, 3, 4, 5), (40, 7, 5, 3), (2, 3, 181, 182), (1, 130, 9, 9))),
     "batch_norm.1d": _batch_norm(1, ((4, 3, 5), (5, 3), (300, 130), (3, 1, 7)), affine=1),
@@ -177,6 +214,14 @@ CASES: dict[str, Case] = {
     "instance_norm": _instance_norm(2, ((2, 3, 4, 5), (1, 1, 3, 2), (2, 5, 33, 257), (1, 2, 256, 257))),
     "instance_norm.1d": _instance_norm(1, ((2, 3, 4), (3, 2, 65537)), affine=0),
     "instance_norm.3d": _instance_norm(3, ((2, 3, 4, 2, 3), (1, 2, 33, 33, 33))),
+    "layer_norm.residual": _row_norm_residual(T.layer_norm, F.layer_norm, 2),
+    "rms_norm.residual": _row_norm_residual(
+        lambda x, shape, w, residual: T.rms_norm(x, shape, w, 1.0, residual=residual),
+        lambda x, shape, w: F.rms_norm(x, shape, w, 1.0),
+        1,
+    ),
+    "rms_norm.partial": _rms_norm_beyond_torch(0.3, False),
+    "rms_norm.bias": _rms_norm_beyond_torch(1.0, True),
     "rms_norm": _rms_norm(),
     "rms_norm.plain": _rms_norm(affine=False),
     "rms_norm.2d": _rms_norm(ndim=2),

@@ -64,6 +64,37 @@ def _windows(
     )
 
 
+def _unpooled(name: str, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
+    """Windows of two: each value goes to one of the places that it may have come from."""
+    pooled = int(name[-2])
+    ours, reference = getattr(T, name), getattr(F, name)
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        index = torch.zeros(shape, dtype=torch.int64)
+        for axis in range(len(shape) - pooled, len(shape)):
+            along = [1] * len(shape)
+            along[axis] = shape[axis]
+            index = index * 2 * shape[axis] + 2 * torch.arange(shape[axis]).view(along) + torch.randint(0, 2, shape)
+        return [randn(*shape), index]
+
+    def bad(*arguments: object) -> Callable[[Callable[..., torch.Tensor]], object]:
+        x, index = inputs(shapes[0])
+        return lambda f: f(x, *(index if a is None else a for a in arguments))
+
+    index = inputs(shapes[0])[1]
+    wrong = (index.int(), index[:1, :1], index - 10**6, index + 10**6)
+    return Case(
+        ours=lambda x, index: ours(x, index, 2),
+        reference=lambda x, index: reference(x, index, 2),
+        shapes=shapes,
+        inputs=inputs,
+        errors=(*(bad(t, 2) for t in wrong), bad(None, (2,) * 4), bad(None, 2, None, 0, [10**6] * pooled)),
+        cls=f"MaxUnpool{pooled}d",
+        module=lambda cls: cls(2),
+        bench=bench,
+    )
+
+
 CLASSES = {"max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool", "adaptive_max_pool": "AdaptiveMaxPool"}
 SMALL, CACHED, LARGE = (1, 1, 32, 32), (2, 32, 64, 64), (32, 256, 56, 56)
 BENCH = (SMALL, CACHED, LARGE)
@@ -94,6 +125,9 @@ WINDOWS = {
     "lp_pool2d": _windows("lp_pool2d", (2.0, 2), ((2, 3, 5, 7), (1, 20, 9, 33)), BENCH, 4),
     "lp_pool2d.cubes": _windows("lp_pool2d", (3.0, (3, 2), (2, 3), True), ((2, 3, 5, 7),), (), 6, positive=True),
     "lp_pool3d": _windows("lp_pool3d", (1.5, 2), ((2, 3, 4, 5, 6),), VOLUMES, 8, positive=True),
+    "max_unpool1d": _unpooled("max_unpool1d", ((2, 3, 4), (3, 65)), ROWS[1:]),
+    "max_unpool2d": _unpooled("max_unpool2d", ((2, 3, 2, 4), (20, 3, 33)), ((2, 32, 32, 32), (32, 256, 28, 28))),
+    "max_unpool3d": _unpooled("max_unpool3d", ((2, 3, 2, 3, 4),), ((8, 64, 8, 28, 28),)),
     "adaptive_max_pool1d": _windows("adaptive_max_pool1d", (3,), ((2, 3, 7), (1, 1), (3, 257)), ROWS),
     "adaptive_max_pool2d": _windows(
         "adaptive_max_pool2d", (7,), ((2, 3, 9, 11), (1, 1, 1), (1, 33, 14, 28)), (SMALL, CACHED, LARGE)

@@ -81,3 +81,12 @@ def matrix(ptr, mask):
     if INTERPRETED and x.dtype != tl.float64:  # the interpreter multiplies bfloat16 as if it were integers
         x = x.to(tl.float32)
     return x
+
+
+@triton.jit
+def nearest(x, ptr):
+    """float32 x, rounded to nearest for a store to `ptr`: Triton's interpreter cuts bfloat16 off."""
+    if INTERPRETED and ptr.dtype.element_ty == tl.bfloat16:
+        bits = x.to(tl.int32, bitcast=True)
+        x = ((bits + (((bits >> 16) & 1) + 0x7FFF)) & -65536).to(tl.float32, bitcast=True)
+    return x

@@ -117,3 +117,24 @@ class MaxPool3d(torch.nn.MaxPool3d):
     def forward(self, input: Tensor) -> Any:
         how = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         return F.max_pool3d(input, *how)
+
+
+class MaxUnpool1d(torch.nn.MaxUnpool1d):
+    __doc__ = torch.nn.MaxUnpool1d.__doc__
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool2d(torch.nn.MaxUnpool2d):
+    __doc__ = torch.nn.MaxUnpool2d.__doc__
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool3d(torch.nn.MaxUnpool3d):
+    __doc__ = torch.nn.MaxUnpool3d.__doc__
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

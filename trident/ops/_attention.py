@@ -31,9 +31,10 @@ from torch import Tensor
 
 from trident.lang.attention import dropped, head, logits, places
 from trident.lang.lines import finite
-from trident.lang.tile import accumulator, load, matrix, row_sum
+from trident.lang.tile import accumulator, load, matrix, nearest, row_sum
 from trident.ops._dropout import _run_time, seed_for
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -106,7 +107,7 @@ def _forward_kernel(
             )  # fmt: skip
 
     nothing = total == 0
-    b_y = b_y / tl.where(nothing, 1.0, total)
+    b_y = nearest(b_y / tl.where(nothing, 1.0, total), y)  # the backward's δ is a sum over y as it is stored
     tl.store(y + queries.to(tl.int64) * y_l + d * y_e, b_y, (queries < L) & (d < V))
     # +inf: exp2(z - lse) is 0 where nothing is seen
     b_lse = tl.where(nothing, float("inf"), top + tl.log2(total))
@@ -435,7 +436,7 @@ def scaled_dot_product_attention(
     q, k, v, mask = _lowered(query, key, value, attn_mask)
     fused = _fused_in_torch(q, k, v, mask, dropout_p)
     reason = _unfit(q, k, v, mask, dropout_p, is_causal, enable_gqa)
-    name = f"{NAME} (fused in torch)" if fused else NAME
+    name = NAME if reason else tuning.attention_kind(q.shape[-2], v.shape[-2], q.shape[-1], v.shape[-1], fused)
     if route.to_torch(name, query, key, value, attn_mask, unless=reason, mixed=attn_mask is not None, dtypes=WITH_BOOL):
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -443,5 +444,5 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = _four(mask.expand(*q.shape[:-1], k.shape[-2]))
     seed = seed_for(q) if dropout_p > 0 else None
-    y = _Attention.apply(_four(q), _four(k), _four(v), mask, seed, dropout_p, is_causal, scale, fused)
+    y = apply(_Attention, _four(q), _four(k), _four(v), mask, seed, dropout_p, is_causal, scale, fused)
     return y if q.dim() == 4 else y.reshape(*q.shape[:-1], v.shape[-1])

@@ -14,6 +14,7 @@ from torch import Tensor
 from trident.ops._pool import NO_CODES, Pool, channels_last
 from trident.ops._windows import as_plane, windows
 from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 
 F = torch.nn.functional
 TORCH: dict[str, Callable[..., Tensor]] = {
@@ -37,7 +38,7 @@ def _average(
     again = (f"avg_pool{axes}d", kernel, step, around, ceil_mode, count_include_pad, divisor_override)
     last = channels_last(x, axes) and axes == 2  # in 3d torch's is contiguous
     dtype, divisor = autocast.output_dtype(name, input), divisor_override or 0
-    y = Pool.apply(x, "mean", size, window, 1.0, divisor, count_include_pad, NO_CODES, last, dtype, again)
+    y = apply(Pool, x, "mean", size, window, 1.0, divisor, count_include_pad, NO_CODES, last, dtype, False, again)
     return y if pooled > 1 else y.squeeze(-2)
 
 
@@ -64,7 +65,7 @@ def _power_mean(pooled: int, input: Tensor, norm_type: Any, kernel_size: Any, st
     kernel, step = window[:axes], window[axes : 2 * axes]
     again = (f"lp_pool{axes}d", norm_type, kernel, step, ceil_mode)
     last = channels_last(x, axes) and axes == 2
-    y = Pool.apply(x, "power", size, window, float(norm_type), 0, False, NO_CODES, last, input.dtype, again)
+    y = apply(Pool, x, "power", size, window, float(norm_type), 0, False, NO_CODES, last, input.dtype, False, again)
     return y if pooled > 1 else y.squeeze(-2)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, update
 from trident.runtime import route
+from trident.runtime.autograd import apply
 
 
 def batch_norm(
@@ -42,7 +43,7 @@ def batch_norm(
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return finished(y, residual, activation)
     given = None if training else (running_mean, running_var)
-    y, mean, var = PlaneNorm.apply(input, 0, weight, bias, residual, given, eps, activation, input.dtype)
+    y, mean, var = apply(PlaneNorm, input, 0, weight, bias, residual, given, eps, activation, input.dtype)
     if training:
         n = input.numel() // input.shape[1]
         update(running_mean, mean, momentum)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished
 from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 
 
 def group_norm(
@@ -34,4 +35,4 @@ def group_norm(
     if route.to_torch(name, input, weight, bias, residual, unless=reason, mixed=True):
         return finished(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
     dtype = autocast.output_dtype("group_norm", input)
-    return PlaneNorm.apply(input, num_groups, weight, bias, residual, None, eps, activation, dtype)[0]
+    return apply(PlaneNorm, input, num_groups, weight, bias, residual, None, eps, activation, dtype)[0]

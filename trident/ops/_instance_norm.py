@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, disagreement, update
 from trident.runtime import route
+from trident.runtime.autograd import apply
 
 
 def instance_norm(
@@ -37,7 +38,7 @@ def instance_norm(
     N, C = input.shape[:2]
     x = input.contiguous()  # as torch's result
     given = None if use_input_stats else (running_mean, running_var)
-    y, mean, var = PlaneNorm.apply(x, C if use_input_stats else 0, weight, bias, None, given, eps, None, input.dtype)
+    y, mean, var = apply(PlaneNorm, x, C if use_input_stats else 0, weight, bias, None, given, eps, None, input.dtype)
     if use_input_stats and running_mean is not None:
         update(running_mean, mean.view(N, C).mean(0), momentum)
         update(running_var, var.view(N, C).mean(0) * (S / (S - 1)), momentum)

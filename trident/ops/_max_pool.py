@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, channels_last
+from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, channels_last, few_close
 from trident.ops._windows import Windows, adaptive_windows, as_plane, wants_gradient, windows
 from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 
 F = torch.nn.functional
 TORCH: dict[str, Callable[..., Any]] = {
@@ -20,7 +21,9 @@ TORCH: dict[str, Callable[..., Any]] = {
 def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bool, return_indices: bool) -> Any:
     """The kernel's result for windows that were found right."""
     wanted = wants_gradient(input)
-    codes = INDICES if return_indices else PLACES if wanted else NO_CODES
+    codes = INDICES if return_indices else NO_CODES
+    if wanted and not return_indices:
+        codes = PLACES if few_close(found.window, pooled) else INDICES
     # torch's operator that also returns indices has no autocast rule, but the adaptive ones always return them
     dtype = input.dtype if return_indices and found.window else autocast.output_dtype(name, input)
     if name == "max_pool1d" and codes == NO_CODES:  # torch has another operator for it, of contiguous tensors
@@ -31,7 +34,7 @@ def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bo
         again: tuple[Any, ...] = (f"max_pool{axes}d", *_by(axes, found.window), ceil_mode)
     else:
         again = (f"adaptive_max_pool{axes}d", found.size)
-    result = Pool.apply(x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, again)
+    result = apply(Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again)
     if pooled > 1:
         return result
     return tuple(t.squeeze(-2) for t in result) if return_indices else result.squeeze(-2)

@@ -20,6 +20,7 @@ from trident.lang.lines import along, line_sum, line_tile, per_line
 from trident.lang.tile import load
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import asserting, launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -158,7 +159,7 @@ def multi_margin_loss(
     if route.to_torch(name, input, target, weight, unless=reason, mixed=True, dtypes=dtypes):
         return F.multi_margin_loss(input, target, p, margin, weight, size_average, reduce, reduction)
     dtype = autocast.output_dtype(name, input)
-    y: Tensor = _MultiMarginLoss.apply(input, target, weight, int(p), float(margin), reduction, dtype)
+    y: Tensor = apply(_MultiMarginLoss, input, target, weight, int(p), float(margin), reduction, dtype)
     return y
 
 

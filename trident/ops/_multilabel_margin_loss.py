@@ -19,6 +19,7 @@ from trident.lang.lines import line_sum
 from trident.lang.tile import load, row_tile
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -126,7 +127,7 @@ def multilabel_margin_loss(
     name = "multilabel_margin_loss"
     if route.to_torch(name, input, target, unless=reason, mixed=True, dtypes=INPUTS):
         return F.multilabel_margin_loss(input, target, size_average, reduce, reduction)
-    y: Tensor = _MultilabelMarginLoss.apply(input, target, reduction, autocast.output_dtype(name, input))
+    y: Tensor = apply(_MultilabelMarginLoss, input, target, reduction, autocast.output_dtype(name, input))
     return y
 
 

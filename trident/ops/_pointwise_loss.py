@@ -19,6 +19,7 @@ from torch import Tensor
 from trident.lang import loss as L
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
@@ -349,5 +350,5 @@ def by_kernel(
     third: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """As `pointwise_loss`, for who has asked `route` already."""
-    y: Tensor = _Loss.apply(x, t, w, third, row, float(a), float(b), reduction, dtype)
+    y: Tensor = apply(_Loss, x, t, w, third, row, float(a), float(b), reduction, dtype)
     return y

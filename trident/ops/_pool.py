@@ -29,6 +29,7 @@ from torch._prims_common import suggest_memory_format
 
 from trident.lang.tile import accumulator, load
 from trident.lang.windows import last_window, plane_rows, skipped, window_count, window_end, window_start
+from trident.ops._scatter import scatter
 from trident.runtime import recompute, tuning
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -269,6 +270,8 @@ def _backward_kernel(
 
 
 UNROLLED = 8  # windows up to so wide are unrolled: what is found stays in registers from element to element
+MOST_CLASSES = 8  # of windows that overlap, each of which is one launch: beyond it every dx looks for its windows
+LARGEST_SOUGHT = 27  # elements of a window in whose places every x looks for itself
 NO_CODES, PLACES, INDICES = range(3)  # of a maximum: nothing, its place in the window, torch's index in the plane
 
 
@@ -286,7 +289,8 @@ def _plan(
         A, B = (tuple(n // g for n, g in zip(of, common, strict=True)) for of in (L, out))
         # windows have ceil(A / B) to ceil((A - 1) / B) + 1 elements, and both are found
         K, P, G = tuple(tuning.cdiv(a - 1, b) + 1 for a, b in zip(A, B, strict=True)), (0, 0, 0), (1, 1, 1)
-    uneven = max(B) > 1
+    # the backward of far apart windows would write here and there, each residue of a stride in its own program
+    uneven = max(B) > 1 or (backward and not window and A[2] > 2)
     reach = [(k - 1) * g + 1 for k, g in zip(K, G, strict=True)]
     box = _box_width(reach[2], 1 if uneven else A[2])
     # of windows: how many may hold one element
@@ -326,7 +330,7 @@ def _sizes(sizes: Sequence[int], size: Sequence[int], window: Sequence[int]) -> 
     return found
 
 
-def _format(channels_last: bool, dim: int) -> torch.memory_format:
+def memory_format(channels_last: bool, dim: int) -> torch.memory_format:
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last if dim == 4 else torch.channels_last_3d
@@ -335,6 +339,11 @@ def _format(channels_last: bool, dim: int) -> torch.memory_format:
 def channels_last(x: Tensor, pooled: int) -> bool:
     """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
     return x.dim() == pooled + 2 and suggest_memory_format(x) != torch.contiguous_format
+
+
+def few_close(window: Sequence[int], pooled: int) -> bool:
+    """Small windows, close together: every x looks at those that hold it. From others dy is scattered."""
+    return len(window) > 0 and window[2 * pooled - 1] <= 2 and math.prod(window[:pooled]) <= LARGEST_SOUGHT
 
 
 def _box_width(reach: int, stride: int) -> int:
@@ -358,7 +367,7 @@ def _forward(
     codes: int, last: bool, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """x [*, L...] -> y [*, *size]; of a maximum its codes (else empty). divisor: 0 for each window's own count."""
-    form = _format(last, x.dim())
+    form = memory_format(last, x.dim())
     x = x.contiguous(memory_format=form)
     shape = [*x.shape[: x.dim() - len(size)], *size]
     y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=form)
@@ -384,14 +393,21 @@ def _backward(
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     """The gradient of an x of shape `sizes`. x, y: for power means; code: for maxima."""
-    form = _format(last, dy.dim())
-    dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
+    form = memory_format(last, dy.dim())
     dy = dy.contiguous(memory_format=form)
     x, y, code = (None if t is None else t.contiguous(memory_format=form) for t in (x, y, code))
     C = sizes[1] if last else 1
     planes = math.prod(sizes[: dy.dim() - pooled]) // C
     size = dy.shape[dy.dim() - pooled :]
-    plan = _plan(True, planes, C, last, padded, dy.device, *_sizes(sizes, size, window))
+    numbers = _sizes(sizes, size, window)
+    plan = _plan(True, planes, C, last, padded, dy.device, *numbers)
+    if code is not None and codes == INDICES and not few_close(window, pooled):
+        T = [plan.meta.get("T" + axis, 1) for axis in "DHW"]
+        if math.prod(T) <= MOST_CLASSES:
+            dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form).zero_()
+            scatter(dx, dy, code, (planes, C), math.prod(numbers[:3]), numbers[3:6], T, last)
+            return dx
+    dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     count = divisor or plan.meta.get("count")
     meta = {**plan.meta, "count": None if kind == "max" else count}
     flags = {"KIND": kind, "P": norm, "PADDED": padded, "INDICES": codes == INDICES}
@@ -399,13 +415,20 @@ def _backward(
     return dx
 
 
+def spread(dx: Tensor, dy: Tensor, planes: int, C: int, L: Sequence[int], outputs: Sequence[int]) -> None:
+    """dx [planes, *L, C] = sums of dy [planes, *outputs, C] / window over the adaptive windows that hold an element."""
+    plan = _plan(True, planes, C, C > 1, False, dy.device, *L, *outputs)
+    flags = {"KIND": "mean", "P": 1.0, "PADDED": False, "INDICES": False}
+    launch(_backward_kernel, plan.grid, dx, dy, None, None, None, **plan.meta, **flags)
+
+
 class Pool(torch.autograd.Function):
-    """kind: "max", "mean" or "power". again: torch's function and its arguments after x, for second derivatives."""
+    """kind: "max", "mean" or "power". both: return codes, too. again: torch's function and its arguments after x."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, kind: str, size: tuple[int, ...], window: tuple[int, ...], norm: float, divisor: int,
-        padded: bool, codes: int, last: bool, dtype: torch.dtype, again: tuple[Any, ...],
+        padded: bool, codes: int, last: bool, dtype: torch.dtype, both: bool, again: tuple[Any, ...],
     ) -> Any:  # fmt: skip
         y, code = _forward(x, kind, size, window, norm, divisor, padded, codes, last, dtype)
         ctx.save_for_backward(
@@ -413,7 +436,7 @@ class Pool(torch.autograd.Function):
         )
         ctx.how = kind, window, len(size), norm, divisor, padded, codes, last
         ctx.like, ctx.again = (x.shape, x.dtype), again
-        if codes == INDICES:
+        if both:
             ctx.mark_non_differentiable(code)
             return y, code
         return y
@@ -433,4 +456,4 @@ class Pool(torch.autograd.Function):
             dx = _backward(
                 dy, x, y, code, kind, shape, window, pooled, norm, divisor, padded, codes, last, dtype
             )  # fmt: skip
-        return dx, *[None] * 10
+        return dx, *[None] * 11

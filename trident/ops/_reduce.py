@@ -22,6 +22,7 @@ from trident.lang.tile import load
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims
 from trident.runtime import recompute, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, dense, lying_as
 from trident.runtime.op import op
@@ -240,7 +241,7 @@ class _Reduce(torch.autograd.Function):
                 dx, dx2 = recompute.gradients(
                     lambda x, x2: row.torch(x, x2, dims, keepdim, a, b),
                     (x, x2),
-                    dy,  # type: ignore[arg-type]
+                    dy,
                 )
             else:
                 wanted = ctx.needs_input_grad[:2]
@@ -266,7 +267,7 @@ def _of_end(ctx: Any, dy: Tensor, dim: int, keepdim: bool) -> Tensor:
 def _of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool, dtype: torch.dtype) -> Tensor:
     """As torch a view, of which no element is written."""
     if mean:
-        dy = dy / math.prod([shape[a] for a in dims])
+        dy = dy / math.prod([shape[a] for a in dims if a < len(shape)])  # a scalar has dim 0, too
     if not keepdim:
         dy = dy.reshape([1 if a in dims else n for a, n in enumerate(shape)])
     return dy.expand(shape).to(dtype)
@@ -288,7 +289,7 @@ def reduce(
     """
     differentiable = torch.is_grad_enabled() and (x.requires_grad or (x2 is not None and x2.requires_grad))
     if differentiable:
-        return _Reduce.apply(x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
+        return apply(_Reduce, x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
     row = REDUCTIONS[name]
     y, y2, _, index = _forward(x, x2, name, dims, keepdim, a, b, dtype, False)
     return (y, index) if row.found else (y, y2) if row.second else y

@@ -28,6 +28,9 @@ ATEN = {
     "logsumexp": "logsumexp",
     "margin_ranking_loss": "margin_ranking_loss",
     "max_pool3d": "max_pool3d",
+    "max_unpool1d": "max_unpool2d",
+    "max_unpool2d": "max_unpool2d",
+    "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
     "multi_margin_loss": "multi_margin_loss",
     "multilabel_margin_loss": "multilabel_margin_loss",
@@ -44,6 +47,8 @@ ATEN = {
     "softplus": "softplus",
     "sum": "sum.dim_IntList",
     "triplet_margin_loss": "triplet_margin_loss",
+    **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
+    **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
 }
 
 LOSSES = (
@@ -59,6 +64,9 @@ FLOAT32: dict[str, frozenset[str]] = {
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
+    | frozenset({"reflection_pad1d", "reflection_pad2d"})
+    | frozenset({"replication_pad1d", "replication_pad2d", "replication_pad3d"})
     | LOSSES,
 }
 _LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})

@@ -46,6 +46,10 @@ class Access:
 
     def load(self, op: Op) -> Val:
         pointer, *rest = self.operands(op)
+        return self.load_from(op, pointer, rest)
+
+    def load_from(self, op: Op, pointer: Val, rest: list[Val]) -> Val:
+        """`rest`: the load's mask and what masked lanes read, as far as it has them."""
         mask = self.real_mask(rest[0]) if rest else None
         element = op.results[0].type.element
         zero = Val("uniform", element, "null" if element.startswith("ptr:") else _zero(element))

@@ -6,29 +6,28 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
+from trident_cpu.emit.bounds import Bounds, Known
 from trident_cpu.emit.buffers import View, dense_strides
 from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.stream import may_start, streamable
-from trident_cpu.emit.types import llvm, size
-from trident_cpu.emit.values import Context, Map, evaluate, source_map, store_view
+from trident_cpu.emit.types import size
+from trident_cpu.emit.values import Context, evaluate, store_view
 from trident_cpu.ir import Op, Value
 from trident_cpu.plan import Nest
 
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
-Known = frozenset[tuple[Value, Map]]  # masks, under an index map, that hold in the vectors at hand
-
 UNROLL = 8  # nests of at most so many vectors become straight code
-SIGNED_ORDER = ("slt", "sle", "sgt", "sge")
 WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
+SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
 
 
@@ -90,7 +89,10 @@ class NestEmitter:
         made = self.nest.registers()
         leaves = {leaf for value in self.nest.operands() for leaf in self.fe.deps.leaves(value)} - made
         read = [leaf for leaf in leaves if leaf in self.fe.views and leaf.type.shape == self.shape]
-        return 1.5 * lanes * len(read)
+        again = [leaf for leaf in leaves if leaf in self.fe.references and leaf.type.shape == self.shape]
+        return 1.5 * lanes * len(read) + sum(
+            self.access_cost(leaf.op.operands[0], dim, lanes) for leaf in again if leaf.op
+        )
 
     # ---- emission
 
@@ -141,7 +143,7 @@ class NestEmitter:
         for reduction in self.reductions:
             reduction.start_row()
         self.start_row()
-        known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find()
+        known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find(self.row_start)
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
             if self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief):
@@ -157,6 +159,8 @@ class NestEmitter:
             if low is not None:
                 full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
             self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
+        elif low is not None and extent // lanes <= SHORT and self.fe.features.vector_bits >= 512:
+            self.each(dim, lanes, True, lambda: self.vector(frozenset()))
         else:
             self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
@@ -297,96 +301,6 @@ class NestEmitter:
         news = [(target, evaluate(fe, value, identity, ctx)) for target, value in nest.updates]
         for target, val in news:
             store_view(fe, fe.views[target], identity, ctx, val)
-
-
-class Bounds:
-    """The columns of a row for which the masks of the nest's accesses hold."""
-
-    def __init__(self, nest: NestEmitter) -> None:
-        self.nest, self.fe, self.b = nest, nest.fe, nest.b
-
-    def find(self) -> tuple[Known, str | None, str]:
-        """(masks known to be true in [low, high), low or None for 0, high)."""
-        nest = self.nest
-        if nest.lanes == 1:
-            return frozenset(), None, ""
-        whole_row = nest.row_start
-        known: set[tuple[Value, Map]] = set()
-        lows: list[str] = []
-        highs: list[str] = []
-        for value, index_map in self.leaves(nest.nest.members):
-            if value.op is not None and value.op.name == "tt.splat":
-                highs.append(self.all_or_nothing(self.fe.scalar(value.op.operands[0])))
-                known.add((value, index_map))
-            elif self.available(value) and self.compare(value, index_map, whole_row, lows, highs):
-                known.add((value, index_map))
-        if not known:
-            return frozenset(), None, ""
-        high = self.fold("smin", highs) or str(nest.extent)
-        return frozenset(known), self.fold("smax", lows), high
-
-    def fold(self, intrinsic: str, parts: list[str]) -> str | None:
-        if not parts:
-            return None
-        result = parts[0]
-        for part in parts[1:]:
-            result = self.b.call(intrinsic, "i64", ("i64", result), ("i64", part))
-        return result
-
-    def all_or_nothing(self, condition: str) -> str:
-        return self.b.value(f"select i1 {condition}, i64 {self.nest.extent}, i64 0")
-
-    def available(self, value: Value) -> bool:
-        """Not resting on what this nest loads or keeps."""
-        made = self.nest.nest.registers() | self.nest.nest.reductions()
-        return not any(leaf in made for leaf in self.fe.deps.leaves(value))
-
-    def compare(self, value: Value, index_map: Map, row: Context, lows: list[str], highs: list[str]) -> bool:
-        """Add the bound that `a < b` (or <=, >, >=) puts on the columns."""
-        op = value.op
-        assert op is not None
-        predicate = op.attrs["words"][0]
-        a, c = (evaluate(self.fe, v, index_map, row) for v in op.operands)
-        if a.is_uniform and c.is_uniform:
-            test = self.b.value(f"icmp {predicate} {llvm(a.element)} {a.text}, {c.text}")
-            highs.append(self.all_or_nothing(test))
-            return True
-        if a.is_uniform and c.form == "affine":  # n > cols is cols < n
-            a, c = c, a
-            predicate = {"l": "g", "g": "l"}[predicate[1]].join((predicate[0], predicate[2]))
-        if not (a.form == "affine" and a.stride == 1 and c.is_uniform):
-            return False
-        start, limit = (self.b.resize(v.text, v.element, "i64") for v in (a, c))
-        distance = self.b.value(f"sub i64 {limit}, {start}")
-        if predicate in ("sle", "sgt"):
-            distance = self.b.value(f"add i64 {distance}, 1")
-        (highs if predicate in ("slt", "sle") else lows).append(distance)
-        return True
-
-    def leaves(self, members: Sequence[Op]) -> list[tuple[Value, Map]]:
-        """The comparisons under the masks of loads and stores, with their index maps."""
-        nest = self.nest
-        identity: Map = tuple(range(len(nest.shape)))
-        found: list[tuple[Value, Map]] = []
-        stack: list[tuple[Value, Map]] = []
-        for op in members:
-            at = {"tt.load": 1, "tt.store": 2}.get(op.name)
-            if at is not None and len(op.operands) > at:
-                stack.append((op.operands[at], identity))
-        seen = set()
-        while stack:
-            value, index_map = stack.pop()
-            if (value, index_map) in seen or value in self.fe.views or value.op is None:
-                continue
-            seen.add((value, index_map))
-            op = value.op
-            if op.name == "arith.andi":
-                stack += [(v, index_map) for v in op.operands]
-            elif op.name in ("tt.broadcast", "tt.expand_dims"):
-                stack.append((op.operands[0], source_map(op, index_map)))
-            elif op.name == "tt.splat" or (op.name == "arith.cmpi" and op.attrs["words"][0] in SIGNED_ORDER):
-                found.append((value, index_map))
-        return found
 
 
 def for_each_vector(fe: FunctionEmitter, shape: tuple[int, ...], element: str, body: Callable[[Context], None]) -> None:

@@ -113,6 +113,8 @@ def _evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -
         return Val("uniform", "i1", "true")
     if value in fe.inductions:
         return _induction(fe, value, index_map, ctx)
+    if value in fe.references:
+        return fe.reload(value, index_map, ctx)
     if value in fe.views and value not in ctx.producing:
         return load_view(fe, fe.views[value], index_map, ctx)
     op = value.op
