@@ -84,8 +84,8 @@ def cosine_embedding_loss(
     if target.dim() not in (0, 1) or input1.dim() != target.dim() + 1 or input1.shape[:-1] != target.shape:
         unless = unless or route.INVALID
     name, dtypes = "cosine_embedding_loss", route.HALF_TO_DOUBLE | {torch.int64}
-    if target.requires_grad or not (target.dtype == torch.int64 or target.is_floating_point()):
-        unless = unless or "no kernel for this target"
+    if target.requires_grad or not input1.is_floating_point() or input1.dtype != input2.dtype:
+        unless = unless or "no kernel for these dtypes, or the derivative by the target"
     if route.to_torch(name, input1, input2, target, unless=unless, mixed=True, dtypes=dtypes):
         return F.cosine_embedding_loss(input1, input2, target, margin, size_average, reduce, reduction)
     cosine = reduce_pairs("cosine", input1, input2, [input1.dim() - 1], False, compute_dtype(input1), 0.0, SQUARE)
