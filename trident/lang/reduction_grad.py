@@ -66,11 +66,9 @@ def deviation(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
 
 @triton.jit
 def norm(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
-    """sgn(x) |x| ** (A - 1) norm ** (1 - A); 0 where the norm is 0. By x2 its negative."""
+    """sgn(x) |x| ** (A - 1) norm ** (1 - A) for A other than 0; 0 where the norm is 0. By x2 its negative."""
     d = difference(x, x2, B)
-    if A == 0:
-        dx = tl.zeros_like(d)
-    elif A == 1:
+    if A == 1:
         dx = dy * _sign(d)
     elif A == 2:
         dx = tl.where(s[0] == 0, 0.0, dy / tl.sqrt(s[0])) * d

@@ -231,6 +231,8 @@ class _Reduce(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, dy2: Tensor | None = None) -> tuple[Tensor | None, ...]:
         name, (dims, keepdim, a, b) = ctx.row, ctx.options
         row = REDUCTIONS[name]
+        if name == "norm" and a == 0:  # a count: as in torch there is no gradient, not even zeros
+            return (None,) * 8
         dx = dx2 = None
         if row.second and (dy is not None or dy2 is not None) and recompute.wanted():
             one = dy if dy2 is None else dy2
