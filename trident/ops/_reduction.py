@@ -15,6 +15,7 @@ from trident.runtime import autocast, route
 
 Dim = int | Sequence[int] | None
 HALVES = (torch.float16, torch.bfloat16)
+MOST_DIMS = 64  # torch says what it thinks of more
 ALONE = " (forward alone)"  # torch's forwards are better tuned than their gradients
 ALIASES = "out=, or another library's names of the arguments"
 
@@ -22,6 +23,8 @@ ALIASES = "out=, or another library's names of the arguments"
 def _dims(x: Tensor, dim: Any) -> list[int] | None:
     """The dimensions, counted from 0 and in order; all for None. None if they are not distinct dimensions of x."""
     D = x.dim() or 1
+    if D > MOST_DIMS:
+        return None
     if dim is None:
         return list(range(D))
     dims = [dim] if type(dim) is int else dim
