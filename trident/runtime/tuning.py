@@ -479,14 +479,28 @@ def _both_ways(*names: str) -> tuple[str, ...]:
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
-    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink", *_both_ways("std_mean", "var_mean")),
-    32768: ("instance_norm", "rrelu", "tanh"),
+    16384: (
+        *("gelu_tanh", "hinge_embedding_loss", "kl_div", "multilabel_margin_loss", "softsign", "tanhshrink"),
+        *_both_ways("std_mean", "var_mean"),
+    ),
+    32768: ("cosine_similarity", "gaussian_nll_loss", "instance_norm", "rrelu", "tanh"),
     65536: (
         *("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_both_ways("argmax", "argmin", "logsumexp")),
+        *("cosine_embedding_loss", "multi_margin_loss", "multilabel_soft_margin_loss"),
         *(f"{name} (forward alone)" for name in ("max", "min", "std", "var")),
     ),
-    131072: ("l1_loss", "logsigmoid", "norm", "rms_norm", "silu", "softplus", "std", "var"),
+    131072: (
+        "l1_loss",
+        "logsigmoid",
+        "margin_ranking_loss",
+        "norm",
+        "pairwise_distance",
+        "rms_norm",
+        "silu",
+        "softplus",
+    )
+    + ("std", "triplet_margin_loss", "triplet_margin_with_distance_loss", "var"),
     262144: ("binary_cross_entropy_with_logits", "max", "min", "scaled_dot_product_attention (fused in torch)"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
     1048576: ("adaptive_avg_pool2d", "geglu", "mean", "norm (forward alone)", "reglu", "softmin", "swiglu"),
