@@ -46,6 +46,8 @@ NOT_IN_OP_DB = {
 # classes that module_db does not have -> what tests them instead
 LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {
+    **dict.fromkeys(("CosineSimilarity", "PairwiseDistance"), LAWS),
+    **dict.fromkeys(("TripletMarginLoss", "TripletMarginWithDistanceLoss"), LAWS),
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
     **dict.fromkeys(("Hardsigmoid", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "RReLU"), LAWS),
     "LazyLinear": "tests/test_linear.py",

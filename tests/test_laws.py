@@ -53,7 +53,8 @@ def run(fn, inputs, dy=None) -> list[torch.Tensor]:
     """The results and the gradient of every floating input; random operators draw the same numbers each time."""
     torch.manual_seed(2)
     y = fn(*inputs)
-    dy = dy and [g.to(t.dtype) for g, t in zip(dy, floating(results(y)), strict=True)]
+    if dy is not None:
+        dy = [g.to(t.dtype) for g, t in zip(results(dy), floating(results(y)), strict=True)]
     return [*results(y), *gradients(y, inputs, dy)]
 
 

@@ -471,6 +471,11 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     return None
 
 
+def _both_ways(*names: str) -> tuple[str, ...]:
+    """With a gradient to come and without: reductions are measured apart, as torch's forwards are better tuned."""
+    return tuple(f"{name}{way}" for name in names for way in ("", " (forward alone)"))
+
+
 # native: docs/measured.md, "Where torch is faster on a CPU"
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
@@ -492,7 +497,8 @@ FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
 _NEVER_NATIVE = {
     "a vector loop at memory speed gains nothing": (
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
-        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss", *_both_ways("sum")),
+        *(f"{name} (forward alone)" for name in ("amax", "amin", "max (all)", "mean", "min (all)", "prod")),
     ),
     "torch's loop was measured faster": (
         *("group_norm", "layer_norm", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
