@@ -25,7 +25,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
 from trident.lang.pooling import add_element, finished, power
 from trident.lang.tile import accumulator, load
@@ -311,11 +310,6 @@ def memory_format(channels_last: bool, dim: int) -> torch.memory_format:
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last if dim == 4 else torch.channels_last_3d
-
-
-def channels_last(x: Tensor, pooled: int) -> bool:
-    """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
-    return x.dim() == pooled + 2 and suggest_memory_format(x) != torch.contiguous_format
 
 
 def few_close(window: Sequence[int], pooled: int) -> bool:
