@@ -323,6 +323,17 @@ def resampled(M: int, N: int, device: torch.device) -> Plan:
 
 
 @heuristic
+def wide_windows(M: int, K: int, device: torch.device) -> Plan:
+    """M windows with rows of K elements: BLOCK_M windows a program, walked over in steps of BLOCK_N columns."""
+    gpu = device.type == "cuda"
+    tile = 2048 if gpu else 16384 if INTERPRETED else 4096  # as in `pool_tiles`; a GPU reads 16 elements a thread
+    block_n = _columns(K, 1024 if gpu else 4096)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((cdiv(M, block_m),), meta)
+
+
+@heuristic
 def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
     block_s = power_of_2(slices)
