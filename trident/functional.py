@@ -37,6 +37,7 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._group_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
+from trident.ops._masked_softmax import masked_softmax as masked_softmax
 from trident.ops._nll_loss import nll_loss as nll_loss
 from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
