@@ -14,7 +14,7 @@ def add(x, y, out, n, BLOCK: tl.constexpr):
 def silu(x, out, n, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b_x = tl.load(x + at, at < n).to(tl.float32)
-    tl.store(out + at, b_x * tl.sigmoid(b_x), at < n)
+    tl.store(out + at, b_x / (1 + tl.exp(-b_x)), at < n)
 
 
 @triton.jit
@@ -23,7 +23,7 @@ def softmax(x, out, stride, N, BLOCK: tl.constexpr):
     cols = tl.arange(0, BLOCK)
     b_x = tl.load(x + row * stride + cols, cols < N, other=-float("inf")).to(tl.float32)
     e = tl.exp(b_x - tl.max(b_x, 0))
-    tl.store(out + row * stride + cols, e / tl.sum(e, 0), cols < N)
+    tl.store(out + row * stride + cols, e * (1 / tl.sum(e, 0)), cols < N)
 
 
 @triton.jit

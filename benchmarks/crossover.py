@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.never_slower import forward, tensors
+from benchmarks.never_slower import floating, forward, tensors
 from tests.cases import CASES, Case
 from trident.runtime import route
 
@@ -36,8 +36,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def backward(fn: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> Callable[[], object]:
-    y = fn(*inputs)
-    needed, dy = [t for t in inputs if t.requires_grad], torch.ones_like(y)
+    y = floating(fn(*inputs))
+    needed, dy = [t for t in inputs if t.requires_grad], [torch.ones_like(t) for t in y]
     return lambda: torch.autograd.grad(y, needed, dy, retain_graph=True)
 
 

@@ -33,10 +33,15 @@ def forward(fn: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> Call
     return call
 
 
+def floating(y: object) -> list[torch.Tensor]:
+    """The results that have a gradient."""
+    return [t for t in ([y] if isinstance(y, torch.Tensor) else y) if t.is_floating_point()]  # type: ignore[attr-defined]
+
+
 def both(fn: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> Callable[[], object]:
     needed = [t for t in inputs if t.requires_grad]
-    dy = torch.ones_like(fn(*inputs))
-    return lambda: torch.autograd.grad(fn(*inputs), needed, dy)
+    dy = [torch.ones_like(y) for y in floating(fn(*inputs))]
+    return lambda: torch.autograd.grad(floating(fn(*inputs)), needed, dy)
 
 
 def medians(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:

@@ -7,16 +7,17 @@ import torch
 
 import trident.functional as T
 from tests.cases import CASES
-from tests.test_laws import DEVICE, close, double, gradient_of, make, run, same
+from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.runtime import tuning
 
-PLANS = ("flat", "flat_groups", "bands")
+PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines")
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
+NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
 
 
 def gpu_plans(monkeypatch, multiprocessors):
     def on_gpu(heuristic, *args):
-        return heuristic.__wrapped__(*args[:-1], torch.device("cuda"))
+        return heuristic.__wrapped__(*(torch.device("cuda") if isinstance(a, torch.device) else a for a in args))
 
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: multiprocessors)
     for name in PLANS:
@@ -28,10 +29,10 @@ def gpu_plans(monkeypatch, multiprocessors):
 def test_equals_float64(monkeypatch, name, multiprocessors):
     gpu_plans(monkeypatch, multiprocessors)
     case = CASES[name]
-    for shape in case.shapes[2:]:
+    for shape in case.shapes[2:] or case.shapes:
         inputs = make(case, shape, torch.float32)
         actual = run(case.ours, inputs)
-        expected = run(case.reference, double(inputs), gradient_of(actual[0]).double())
+        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
         close(actual, expected, torch.float32, case.reduced(shape))
 
 

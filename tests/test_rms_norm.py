@@ -1,9 +1,10 @@
-"""rms_norm: what eps is when none is given, and the memory format, which layer_norm does not keep."""
+"""rms_norm: bias, p and residual; what eps is when none is given; the memory format, which layer_norm does not keep."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import trident
 import trident.functional as T
 from tests.test_laws import DEVICE, close, run
 
@@ -18,9 +19,9 @@ def test_eps_as_torch(dtype, eps):
     exact = x.detach().double().requires_grad_()
     actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x])
     dy = torch.randn_like(actual[0])
-    actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x], dy)
+    actual = run(lambda x: T.rms_norm(x, (33,), None, eps), [x], [dy])
     reference = torch.finfo(compute).eps if eps is None else eps
-    close(actual, run(lambda x: F.rms_norm(x, (33,), None, reference), [exact], dy.double()), dtype, 33)
+    close(actual, run(lambda x: F.rms_norm(x, (33,), None, reference), [exact], [dy]), dtype, 33)
     torch.testing.assert_close(actual[0], F.rms_norm(x, (33,), None, eps))
 
 
@@ -36,3 +37,41 @@ def test_channels_last_stays(dims):
     y, expected = T.rms_norm(x, x.shape[-1:]), F.rms_norm(x, x.shape[-1:])
     assert y.stride() == expected.stride()
     torch.testing.assert_close(y, expected)
+
+
+def test_layer_with_bias_part_and_residual():
+    torch.manual_seed(0)
+    layer = trident.nn.RMSNorm(8, 1e-3, p=0.5, bias=True).to(DEVICE)
+    assert list(layer.state_dict()) == ["weight", "bias"] and "p=0.5, bias=True" in repr(layer)
+    with torch.no_grad():
+        layer.weight.normal_(), layer.bias.normal_()
+    x, r = torch.randn(2, 3, 8, device=DEVICE)
+    s = x + r
+    rms = (s[:, :4].square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    for y in (
+        layer(x, r),
+        T.rms_norm(x, (8,), layer.weight, 1e-3, bias=layer.bias, p=0.5, residual=r.T.contiguous().T),
+    ):
+        torch.testing.assert_close(y, (s / rms * layer.weight + layer.bias, s))
+    layer.reset_parameters()
+    assert not layer.bias.any() and type(trident.restore(layer)) is trident.nn.RMSNorm
+    assert type(trident.restore(trident.nn.RMSNorm(8))) is torch.nn.RMSNorm
+    with pytest.raises(ValueError, match="p is 0"):
+        trident.nn.RMSNorm(8, p=0)
+    with pytest.raises(ValueError, match=r"p is 1\.5"):
+        T.rms_norm(x, (8,), p=1.5)
+
+
+@pytest.mark.parametrize("used", ((True, False), (False, True)))
+def test_one_of_two_results_used(used):
+    """The gradient of the sum, or of the norm, alone."""
+    torch.manual_seed(0)
+    x, r = torch.randn(2, 3, 8, device=DEVICE).unbind()
+    x, r, w = x.requires_grad_(), r.requires_grad_(), torch.randn(8, device=DEVICE, requires_grad=True)
+    dy = torch.randn(3, 8, device=DEVICE)
+    ours, theirs = T.rms_norm(x, (8,), w, residual=r), (F.rms_norm(x + r, (8,), w), x + r)
+    pick = used.index(True)
+    actual, expected = (
+        torch.autograd.grad(results[pick], (x, r, w), dy, allow_unused=True) for results in (ours, theirs)
+    )
+    torch.testing.assert_close(actual, expected)

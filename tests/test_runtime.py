@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import trident.functional as T
 from trident.runtime import launch as launch_module
 from trident.runtime import route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 
 X = torch.randn(4, 8)
@@ -166,3 +167,30 @@ def test_symbolic_sizes_get_a_placeholder():
 
 def test_powers_of_two():
     assert [tuning.power_of_2(n) for n in (0, 1, 2, 3, 4, 5, 1023, 1025)] == [1, 1, 2, 4, 4, 8, 1024, 2048]
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.save_for_backward(x)
+        ctx.factor = factor
+        ctx.wanted = ctx.needs_input_grad
+        return x * factor
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy * ctx.factor, None
+
+
+def test_apply_records_only_where_a_gradient_can_flow():
+    x = torch.randn(3)
+    needing = x.clone().requires_grad_()
+    assert apply(Doubled, x, 2.0).grad_fn is None
+    with torch.no_grad():
+        assert apply(Doubled, needing, 2.0).grad_fn is None
+    with torch.inference_mode():
+        assert apply(Doubled, needing, 2.0).is_inference()
+    y = apply(Doubled, needing, 2.0)
+    assert type(y.grad_fn).__name__ == "DoubledBackward"
+    y.sum().backward()
+    torch.testing.assert_close(needing.grad, torch.full((3,), 2.0))

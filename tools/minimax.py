@@ -68,6 +68,7 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     root = mp.sqrt(2)
     one = mp.mpf(1)
     exp_tail = taylor_tail(mp.exp, [one, one, one / 2], 3)  # exp(r) = 1 + r + r^2/2 + r^3 P(r)
+    exp_square_tail = taylor_tail(mp.exp, [one, one], 2)  # exp(r) = 1 + r + r^2 P(r)
     exp2_tail = taylor_tail(lambda x: mp.mpf(2) ** x, [one, mp.log(2)], 2)  # 2^r = 1 + ln2 r + r^2 P(r)
     log_tail = taylor_tail(lambda x: mp.log(1 + x), [mp.mpf(0), one, -one / 2], 3)  # f - f^2/2 + f^3 P(f)
     log2_low, log2_high = float(1 / root - 1) * 1.0001, float(root - 1) * 1.0001
@@ -99,6 +100,7 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     return [
         ("EXP_F32", exp_tail, lambda x: abs(x) ** 3 + mp.mpf("1e-3"), 4, -half_ln2, half_ln2),
         ("EXP_F64", exp_tail, lambda x: abs(x) ** 3 + mp.mpf("1e-3"), 10, -half_ln2, half_ln2),
+        ("EXP_SIXTEENTH_F32", exp_square_tail, lambda x: x**2 + mp.mpf("1e-6"), 2, -half_ln2 / 16, half_ln2 / 16),
         ("EXP2_F32", exp2_tail, lambda x: x**2 + mp.mpf("1e-3"), 5, -0.5, 0.5),
         ("EXP2_F64", exp2_tail, lambda x: x**2 + mp.mpf("1e-3"), 11, -0.5, 0.5),
         ("LOG_F32", log_tail, lambda x: x**2 + mp.mpf("1e-2"), 9, log2_low, log2_high),
@@ -117,7 +119,42 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     ]
 
 
+ERF_STEP = 33 / 128  # 15.5 steps reach 3.996, where erf rounds to 1
+ERF_BASES = (1.0,) * 6 + (0.5,) * 6 + (0.25,) * 4  # near erf(x) / x at the 16 points, so that their difference is small
+
+
+def erf_pieces() -> list[list[mp.mpf]]:
+    """erf(x) / x = ERF_BASES[k] + sum(pieces[p][k] * (x - k ERF_STEP)**p): k ERF_STEP is nearest to x, and x >= 0."""
+
+    def ratio(x: mp.mpf) -> mp.mpf:
+        return 2 / mp.sqrt(mp.pi) if abs(x) < 1e-30 else mp.erf(x) / x
+
+    rows = []
+    for k in range(16):
+        low, high = (0.0 if k == 0 else -ERF_STEP / 2), ERF_STEP / 2
+        row, worst = remez(
+            lambda h, k=k: ratio(k * mp.mpf(ERF_STEP) + h),
+            lambda h, k=k: 1 / ratio(k * mp.mpf(ERF_STEP) + h), range(6), low, high,
+        )  # fmt: skip
+        assert worst < 2.0**-27, (k, worst)
+        rows.append([row[0] - ERF_BASES[k], *row[1:]])
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def print_erf_pieces() -> None:
+    print("# by tools/minimax.py's erf_pieces; relative error below 2^-27")
+    print(f"ERF_STEP_F32 = {ERF_STEP}\nERF_BASES_F32 = {ERF_BASES}\nERF_PIECES_F32 = (")
+    for column in erf_pieces():
+        print("    (")
+        for start in range(0, 16, 4):
+            print("        " + ", ".join(mp.nstr(c, 10) for c in column[start : start + 4]) + ",")
+        print("    ),")
+    print(")", flush=True)
+
+
 def main(names: Sequence[str]) -> None:
+    if not names or "ERF_PIECES_F32" in names:
+        print_erf_pieces()
     for name, f, weight, terms, low, high in fits():
         if names and name not in names:
             continue

@@ -1,4 +1,4 @@
-"""The functions of torch.nn.functional that Trident has kernels for, with torch's signatures."""
+"""What Trident has kernels for: functions of torch.nn.functional, and torch's reductions, with torch's signatures."""
 
 from trident.ops._activation import celu as celu
 from trident.ops._activation import elu as elu
@@ -25,6 +25,13 @@ from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_p
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
 from trident.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
+from trident.ops._avg_pool import avg_pool1d as avg_pool1d
+from trident.ops._avg_pool import avg_pool2d as avg_pool2d
+from trident.ops._avg_pool import avg_pool3d as avg_pool3d
+from trident.ops._avg_pool import lp_pool1d as lp_pool1d
+from trident.ops._avg_pool import lp_pool2d as lp_pool2d
+from trident.ops._avg_pool import lp_pool3d as lp_pool3d
+from trident.ops._batch_norm import batch_norm as batch_norm
 from trident.ops._cross_entropy import cross_entropy as cross_entropy
 from trident.ops._dropout import alpha_dropout as alpha_dropout
 from trident.ops._dropout import dropout as dropout
@@ -32,13 +39,26 @@ from trident.ops._dropout import dropout1d as dropout1d
 from trident.ops._dropout import dropout2d as dropout2d
 from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
+from trident.ops._glu import geglu as geglu
 from trident.ops._glu import glu as glu
+from trident.ops._glu import reglu as reglu
+from trident.ops._glu import swiglu as swiglu
 from trident.ops._group_norm import group_norm as group_norm
-from trident.ops._group_norm import instance_norm as instance_norm
+from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._masked_softmax import masked_softmax as masked_softmax
+from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
+from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d
+from trident.ops._max_pool import max_pool1d as max_pool1d
+from trident.ops._max_pool import max_pool2d as max_pool2d
+from trident.ops._max_pool import max_pool3d as max_pool3d
+from trident.ops._max_unpool import max_unpool1d as max_unpool1d
+from trident.ops._max_unpool import max_unpool2d as max_unpool2d
+from trident.ops._max_unpool import max_unpool3d as max_unpool3d
 from trident.ops._nll_loss import nll_loss as nll_loss
+from trident.ops._pad import pad as pad
 from trident.ops._pointwise_loss import binary_cross_entropy as binary_cross_entropy
 from trident.ops._pointwise_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from trident.ops._pointwise_loss import huber_loss as huber_loss
@@ -49,6 +69,21 @@ from trident.ops._pointwise_loss import poisson_nll_loss as poisson_nll_loss
 from trident.ops._pointwise_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._pointwise_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._prelu import prelu as prelu
+from trident.ops._reduction import amax as amax
+from trident.ops._reduction import amin as amin
+from trident.ops._reduction import argmax as argmax
+from trident.ops._reduction import argmin as argmin
+from trident.ops._reduction import logsumexp as logsumexp
+from trident.ops._reduction import max as max
+from trident.ops._reduction import mean as mean
+from trident.ops._reduction import min as min
+from trident.ops._reduction import norm as norm
+from trident.ops._reduction import prod as prod
+from trident.ops._reduction import std as std
+from trident.ops._reduction import std_mean as std_mean
+from trident.ops._reduction import sum as sum
+from trident.ops._reduction import var as var
+from trident.ops._reduction import var_mean as var_mean
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._softmax import log_softmax as log_softmax

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 SWAPS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     getattr(torch.nn, name): cls
     for name, cls in vars(trident.nn).items()
-    if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and cls.__module__.startswith("trident.")
+    if isinstance(cls, type) and cls.__module__.startswith("trident.") and hasattr(torch.nn, name)
 }
 BACK = {ours: theirs for theirs, ours in SWAPS.items()}
 
@@ -64,10 +64,13 @@ def optimize(model: Model, *, report: bool = False) -> Model | Report:
 
 
 def restore(model: Model) -> Model:
-    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model."""
+    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model.
+
+    A module with options that torch has not (`activation=`, say) stays: its twin would compute something else.
+    """
     _check("restore", model)
     for module in model.modules():
-        if type(module) in BACK:
+        if type(module) in BACK and not getattr(module, "beyond_torch", False):
             module.__class__ = BACK[type(module)]
     return model
 

@@ -64,8 +64,26 @@ def _descriptor_types(kind: str) -> list[str]:
 
 def constant_key(value: Any) -> Any:
     """A hashable stand-in for a constexpr: equal exactly where compiled code may be shared (1, 1.0, True differ)."""
-    from triton.language import constexpr
+    kind = type(value)
+    if kind is float:
+        return float, value.hex()
+    if kind is tuple or kind is list:
+        return kind, *map(constant_key, value)
+    if kind is bool or kind is int or value is None:
+        return kind, value
+    return _other_key(value)
 
+
+def _other_key(value: Any) -> Any:
+    from triton.language import constexpr
+    from triton.runtime.jit import JITFunction
+
+    if isinstance(value, JITFunction):  # whose own hash takes a lock and reads a digest, twice a launch
+        try:
+            return value._trident_cpu_key
+        except AttributeError:
+            value._trident_cpu_key = key = object()
+            return key
     if isinstance(value, constexpr):
         return constant_key(value.value)
     if isinstance(value, float):

@@ -31,8 +31,13 @@ PARALLEL_ELEMENTS = 32768
 
 # -- binder: a call -> its key -> its entry
 
+# Spells out `constant_key` for what is common: 1, 1.0 and True are different keys, so are 0.0 and -0.0.
 _CONSTEXPR = """
-    _k{at} = {name} if type({name}) is int or type({name}) is str else _constant({name})"""
+    _t = type({name})
+    if _t is int or _t is str: _k{at} = {name}
+    elif _t is _JITFunction: _k{at} = _t, {name}.fn
+    elif _t is float and {name} and {name} == {name} or _t is bool: _k{at} = _t, {name}
+    else: _k{at} = _constant({name})"""
 
 _TYPED = """
     _v{at} = {name}"""
@@ -84,7 +89,8 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
     _ = kernel.cache_key  # computing it finds the globals that the kernel reads
     enter, leave = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
     scope: dict[str, Any] = {
-        "_Tensor": Tensor, "_Parameter": Parameter, "_table": table, "_miss": miss, "_hooked": hooked,
+        "_Tensor": Tensor, "_Parameter": Parameter, "_JITFunction": type(kernel),
+        "_table": table, "_miss": miss, "_hooked": hooked,
         "_on_cpu": on_cpu, "_unusual": unusual, "_constant": constant_key, "_options": option_key,
         "_extents": extents, "_knobs": knobs.runtime, "_enter": enter,
         "_pre_run": kernel.pre_run_hooks,

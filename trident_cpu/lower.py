@@ -1,6 +1,6 @@
 """The one entry point of the compiler: TTIR text -> LLVM IR text.
 
-    parse -> verify -> per function: plan (nests, buffers) -> emit -> math functions -> text
+    parse -> verify -> simplify -> per function: plan (nests, buffers) -> emit -> math functions -> text
 
 The IR defines
 
@@ -23,6 +23,7 @@ from trident_cpu.emit.function import ModuleState
 from trident_cpu.emit.kernel import emit_module
 from trident_cpu.features import Features
 from trident_cpu.parse import parse
+from trident_cpu.simplify import simplify
 from trident_cpu.verify import verify
 
 
@@ -41,6 +42,7 @@ def lower(
     """`features`: LLVM's names. `fuse`: a * b + c may round once. Raises errors.CompileError for what is unknown."""
     module = parse(ttir)
     verify(module)
+    simplify(module)
     state = ModuleState(module, Features.of(features), fuse, sanitize)
     text, scratch = emit_module(state)
     avx512 = state.features.vector_bits == 512

@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.aliasing import Aliasing, same_address
+from trident_cpu.analysis.aliasing import Aliasing, touches_memory
 from trident_cpu.analysis.uses import Dependencies, free_values, is_lazy
+from trident_cpu.emit.buffers import SMALL
+from trident_cpu.emit.types import size
 from trident_cpu.ir import Op, Value
 from trident_cpu.ops import kind
 
@@ -29,6 +31,7 @@ class Nest:
     members: list[Op] = field(default_factory=list)
     updates: list[tuple[Value, Value]] = field(default_factory=list)  # carried value <- its next value
     keep: list[Value] = field(default_factory=list)
+    again: list[tuple[Value, list[Op]]] = field(default_factory=list)  # loaded, to be read again; stores on the way
     before: list[Value] = field(default_factory=list)  # to be in memory before the nest starts
 
     def operands(self) -> list[Value]:
@@ -149,15 +152,16 @@ class Planner:
         return all(self.aliasing.may_reorder(op, other) or self.may_alternate(op, other) for other in nest.members)
 
     def may_alternate(self, op: Op, other: Op) -> bool:
-        """A store after a load or store of the nest, vector by vector. Addresses that rest on loaded tiles have no
-        range to check, so they only fit where they are equal."""
+        """A store after a load or store of the nest, vector by vector. Where that is not proven to fit, the nest checks
+        it and may copy: the load's tile before it starts, the store's after. So neither addresses nor the copy's
+        mask may rest on tiles that had to be made."""
         if not self.aliasing.same_place(op, other):
             return False
-        mine, (theirs, *masks) = op.operands[0], other.operands
-        if other.name == "tt.load" and self.aliasing.conflict(other, op) and self.has_tiles(masks):
-            return False  # its tile cannot be copied beforehand: its mask may be made in this very nest
-        tiles = self.has_tiles([mine, theirs])
-        return not tiles or other.name == "tt.store" or same_address(mine, theirs)
+        if self.aliasing.is_safe(op, other):
+            return True
+        copied = other if other.name == "tt.load" else op
+        masks = copied.operands[1:] if copied is other else copied.operands[2:]
+        return not self.has_tiles([op.operands[0], other.operands[0], *masks])
 
     def has_tiles(self, values: Iterable[Value]) -> bool:
         """Do the values rest on tiles that had to be made?"""
@@ -167,9 +171,18 @@ class Planner:
 
     def decide(self, live_out: list[Value]) -> None:
         self.evaluated: dict[Value, int] = {}
+        self.readers: dict[Value, list[int]] = {}  # of what nests load or make: the later steps that need it
         for at, step in enumerate(self.steps):
             self.need(at, step.operands())
         self.need(len(self.steps), live_out)
+        for value, readers in self.readers.items():
+            nest = self.steps[self.made_by[value]]
+            assert isinstance(nest, Nest)
+            stores = self.stores_before(value, readers) if self.may_read_again(value) else None
+            if stores is None:
+                nest.keep.append(value)
+            else:
+                nest.again.append((value, stores))
 
     def need(self, at: int, values: Iterable[Value]) -> None:
         step = self.steps[at] if at < len(self.steps) else None
@@ -182,7 +195,9 @@ class Planner:
             seen.add(value)
             made = self.made_by.get(value)
             if made is not None and made != at:
-                self.keep(made, value)
+                nest = self.steps[made]
+                if isinstance(nest, Nest) and value in nest.registers():
+                    self.readers.setdefault(value, []).append(at)
                 continue
             if value in self.deps.extra:
                 stack += self.deps.extra[value]
@@ -200,10 +215,38 @@ class Planner:
                     self.evaluated.setdefault(value, at)
             stack += op.operands
 
-    def keep(self, made: int, value: Value) -> None:
-        nest = self.steps[made]
-        if isinstance(nest, Nest) and value in nest.registers() and value not in nest.keep:
-            nest.keep.append(value)
+    def may_read_again(self, value: Value) -> bool:
+        """A large tile of contiguous rows, loaded from addresses and under masks that cost little to work out again."""
+        load, shape = value.op, value.type.shape
+        if load is None or load.name != "tt.load" or value.type.size * size(value.type.element) <= SMALL:
+            return False
+        if any(leaf.type.is_tile for leaf in self.leaves_of(load.operands)):
+            return False
+        last = max(dim for dim, extent in enumerate(shape) if extent > 1)
+        return (
+            self.aliasing.root(load.operands[0]) is not None
+            and self.aliasing.strides.of(load.operands[0], last) == 1
+            and sum(self.deps.cost(v) for v in load.operands) < KEEP_COST
+        )
+
+    def stores_before(self, value: Value, readers: Sequence[int]) -> list[Op] | None:
+        """The stores from the nest that loads `value` to its last reader; None if a reader or one of them forbids to
+        read it again from its place."""
+        load, made = value.op, self.made_by[value]
+        assert load is not None
+        if any(at >= len(self.steps) or not isinstance(self.steps[at], Nest) for at in readers):
+            return None
+        stores = []
+        for step in self.steps[made : max(readers) + 1]:
+            for op in step.members if isinstance(step, Nest) else step.op.walk():
+                if op.name == "tt.load" or not touches_memory(op):
+                    continue
+                if op.name != "tt.store" or (isinstance(step, Single) and op is not step.op):
+                    return None
+                if self.aliasing.root(op.operands[0]) in (None, self.aliasing.root(load.operands[0])):
+                    return None
+                stores.append(op)
+        return stores
 
     def stored_once(self, value: Value, at: int, step: Step | None) -> bool:
         """A costly value: keep it in the nest that evaluates it first, or make it before a bigger nest or a loop."""

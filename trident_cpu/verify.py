@@ -8,7 +8,7 @@ from trident_cpu.ops import OPS
 
 INTEGERS = frozenset({"i1", "i8", "i16", "i32", "i64", "index"})
 FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
-FLOATS8 = frozenset({"f8E5M2", "f8E4M3FN", "f8E4M3FNUZ", "f8E5M2FNUZ", "f8E4M3B11FNUZ"})
+FLOATS8 = frozenset({"f8E5M2", "f8E4M3FN", "f8E4M3FNUZ", "f8E5M2FNUZ"})
 ELEMENTS = INTEGERS | FLOATS | FLOATS8
 
 # Ops that may touch 8-bit floats: they only move or convert them.

@@ -4,12 +4,15 @@ One file a family. A case is named after its function; what follows a dot tells 
 """
 
 import dataclasses
+import importlib
+import pkgutil
 
-from tests.cases import activation, attention, dropout, linear, loss, normalization, pooling, softmax
 from tests.cases.case import Case
 
-FAMILIES = (activation, attention, dropout, linear, loss, normalization, pooling, softmax)
-CASES = {
+FAMILIES = [
+    importlib.import_module(f"tests.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "case"
+]
+CASES: dict[str, Case] = {
     name: dataclasses.replace(case, name=name.split(".")[0])
     for family in FAMILIES
     for name, case in family.CASES.items()

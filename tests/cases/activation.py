@@ -10,6 +10,7 @@ import trident.functional as T
 from tests.cases.case import (
     FLAT,
     FLAT_BENCH,
+    ROWS_BENCH,
     Case,
     Errors,
     Shape,
@@ -70,7 +71,30 @@ def _glu(dim: int, shapes: Sequence[Shape]) -> Case:
     )
 
 
+def _gated(name: str, gate: Callable[..., torch.Tensor], dim: int, shapes: Sequence[Shape], **kwargs: object) -> Case:
+    """swiglu and its like, which torch does not have: both halves of a tensor, or (dim 9) two tensors."""
+
+    def reference(a: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
+        if b is None:
+            a, b = a.chunk(2, dim)
+        return a * gate(b, **kwargs)
+
+    two = dim == 9
+    return Case(
+        ours=lambda *x: getattr(T, name)(*x, **kwargs) if two else getattr(T, name)(*x, dim=dim, **kwargs),
+        reference=reference,
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape) for _ in range(1 + two)],
+        bench=ROWS_BENCH if dim == 1 else FLAT_BENCH,
+    )
+
+
 CASES: dict[str, Case] = {
+    "swiglu": _gated("swiglu", F.silu, -1, ((2, 3, 4, 6), (2,), (7, 66), (2, 131074))),
+    "swiglu.two": _gated("swiglu", F.silu, 9, ((2, 3, 4, 5), (1,), (7, 33), (65537,))),
+    "geglu": _gated("geglu", F.gelu, 1, ((2, 4, 3, 5), (1, 2), (7, 10, 33))),
+    "geglu.tanh": _gated("geglu", F.gelu, 9, ((2, 3, 4, 5), (257,)), approximate="tanh"),
+    "reglu": _gated("reglu", F.relu, 0, ((2, 3, 4, 5), (2, 1), (66, 7))),
     "celu": _activation("celu", "CELU", errors=(lambda f: f(torch.randn(2), alpha=0.0),)),
     "celu.alpha": _activation(
         # torch's float64 backward rounds 1 / alpha to float32

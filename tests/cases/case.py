@@ -40,6 +40,15 @@ class Case:
     name: str = field(default="", compare=False)
 
 
+def results(y: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Of an operator with one result or, as max(x, dim), with several: all of them."""
+    return [y] if isinstance(y, torch.Tensor) else list(y)
+
+
+def floating(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [t for t in tensors if t.is_floating_point()]
+
+
 def randn(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64)
 

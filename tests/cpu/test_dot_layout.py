@@ -185,3 +185,19 @@ def test_gather_of_a_plane(axis: int) -> None:
     y = torch.empty_like(x)
     launch(gather2_kernel, (1,), x, index, y, AXIS=axis, M=8, N=32)
     assert torch.equal(y, x.gather(axis, index))
+
+
+@triton.jit
+def interleave_kernel(y, a, b, M: tl.constexpr, N: tl.constexpr):
+    rows, cols = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
+    pair = tl.interleave(tl.load(a + rows * N + cols), tl.load(b + rows * N + cols))
+    tl.store(y + rows * 2 * N + tl.arange(0, 2 * N)[None, :], pair)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16, torch.int8, torch.bool), ids=str)
+@pytest.mark.parametrize("shape", ((1, 64), (4, 32), (16, 2), (64, 1), (2, 8)), ids=str)
+def test_interleave(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    a, b = (torch.randint(0, 2 if dtype == torch.bool else 100, shape).to(dtype) for _ in range(2))
+    y = torch.zeros(shape[0], 2 * shape[1], dtype=dtype)
+    launch(interleave_kernel, (1,), y, a, b, M=shape[0], N=shape[1])
+    assert torch.equal(y, torch.stack([a, b], -1).flatten(1))

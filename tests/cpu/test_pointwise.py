@@ -426,6 +426,24 @@ def test_cast(source: torch.dtype, target: torch.dtype) -> None:
     assert torch.equal(y, want)
 
 
+@pytest.mark.parametrize("denormal", [False, True])
+def test_bfloat16_of_every_kind_of_float(denormal: bool) -> None:
+    """Every exponent, ties both ways, infinities, NaN with any payload. Vectors with a denormal go another way."""
+    torch.manual_seed(0)
+    exponent = torch.arange(0 if denormal else 1, 256).repeat_interleave(64)
+    sign = torch.randint(-1, 1, exponent.shape)
+    low = torch.randint(0, 1 << 23, exponent.shape)
+    low[::4] = low[::4] & ~0xFFFF | 0x8000  # halfway between two bfloat16
+    low[1::64] = 0
+    x = (sign * 2**31 + exponent * 2**23 + low).to(torch.int32).view(torch.float32)
+    y = torch.empty(len(x), dtype=torch.bfloat16)
+    launch(cast_kernel, (triton.cdiv(len(x), 256),), x, y, len(x), BLOCK=256)
+    want = x.bfloat16()
+    number = ~x.isnan()
+    assert torch.equal(y.view(torch.int16)[number], want.view(torch.int16)[number])
+    assert y[~number].isnan().all()
+
+
 def once_rounded(x: torch.Tensor, target: torch.dtype) -> torch.Tensor:
     """f64 -> half type in one rounding: the nearer of the neighbours of torch's own result."""
     near = x.to(torch.float32).to(target)
@@ -441,7 +459,7 @@ def _pick(options: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     return options.view(torch.int16).gather(0, which.unsqueeze(0)).squeeze(0).view(options.dtype)
 
 
-@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn"])
+@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz"])
 def test_float8(name: str) -> None:
     """Decoding every code; encoding what is representable, ties to even, saturation."""
     dtype = getattr(torch, name)
@@ -454,6 +472,16 @@ def test_float8(name: str) -> None:
     y = torch.empty(x.shape, dtype=dtype)
     launch(cast_kernel, (triton.cdiv(x.numel(), 256),), x, y, x.numel(), BLOCK=256)
     assert torch.equal(y.view(torch.uint8), x.to(dtype).view(torch.uint8))
+
+
+@triton.jit
+def unknown_float8_kernel(x, y):
+    tl.store(y, tl.load(x).to(tl.float8e4b15).to(tl.float32))
+
+
+def test_a_float8_of_no_standard_is_refused() -> None:
+    with pytest.raises(triton.CompilationError, match="float8e4b15"):
+        launch(unknown_float8_kernel, (1,), torch.zeros(1), torch.zeros(1))
 
 
 @triton.jit

@@ -40,15 +40,14 @@ def reduce_kernel(x, y, OP: tl.constexpr, AXIS: tl.constexpr, M: tl.constexpr, N
     tl.store(y + tl.arange(0, N if AXIS == 0 else M), b_y)
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.float16, torch.int32, torch.int64, torch.int8], ids=str
-)
-@pytest.mark.parametrize("op", ["sum", "max", "min", "argmax", "argmin", "xor"])
+FLOATS, INTS = [torch.float32, torch.float64, torch.float16], [torch.int32, torch.int64, torch.int8]
+REDUCTIONS = [(op, dtype) for op in ("sum", "max", "min", "argmax", "argmin") for dtype in FLOATS + INTS]
+
+
+@pytest.mark.parametrize(("op", "dtype"), REDUCTIONS + [("xor", dtype) for dtype in INTS], ids=str)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_reduce(op: str, dtype: torch.dtype, axis: int, shape: tuple[int, int]) -> None:
-    if op == "xor" and dtype.is_floating_point:
-        return
     torch.manual_seed(0)
     x = torch.randint(-9, 9, shape).to(dtype) if not dtype.is_floating_point else torch.randn(shape).to(dtype)
     if op.startswith("arg"):
@@ -201,3 +200,24 @@ def test_three_dimensions(axis: int, shape: tuple[int, int, int]) -> None:
     y = torch.empty_like(want)
     launch(reduce3_kernel, (1,), x, y, AXIS=axis, A=shape[0], B=shape[1], C=shape[2])
     assert torch.equal(y, want)
+
+
+@triton.jit
+def one_row_kernel(x, total, top, at, N, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    cols = tl.arange(0, BLOCK)
+    b_x = tl.load(x + tl.arange(0, ROWS)[:, None] * N + cols[None, :], (cols < N)[None, :], other=0)
+    inside = cols < N
+    tl.store(total + cols, tl.sum(b_x * 2, 0), inside)
+    largest, where = tl.max(b_x, 0, return_indices=True)
+    tl.store(top + cols, largest, inside)
+    tl.store(at + cols, where, inside)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row(rows: int) -> None:
+    """A reduction over one element is that element, and its index 0."""
+    x = torch.randn(rows, 77)
+    total, top, at = torch.empty(77), torch.empty(77), torch.empty(77, dtype=torch.int32)
+    launch(one_row_kernel, (1,), x, total, top, at, 77, ROWS=rows, BLOCK=128)
+    torch.testing.assert_close(total, 2 * x.sum(0))
+    assert torch.equal(top, x.amax(0)) and torch.equal(at.long(), x.argmax(0))

@@ -117,6 +117,37 @@ def test_another_tensor_is_no_excuse(on):
     assert faulting(stray, x, y, distance, grid=(1,)).argument == "x"
 
 
+def test_an_address_that_cannot_be_checked_is_refused(on):
+    @triton.jit
+    def from_integer(x, address):
+        pointer = address.to(tl.pointer_type(tl.float32))
+        tl.store(x, tl.load(pointer))
+
+    @triton.jit
+    def from_table(x, table):
+        tl.store(x, tl.load(tl.load(table).to(tl.pointer_type(tl.float32))))
+
+    x = torch.zeros(4)
+    for kernel, argument, line in ((from_integer, x.data_ptr(), 3), (from_table, torch.tensor([x.data_ptr()]), 2)):
+        with pytest.raises(trident_cpu.UnsupportedOp, match="cannot check an address made from an integer") as error:
+            trident_cpu.launch(kernel, (1,), x, argument)
+        assert f"{__file__}:{kernel.starting_line_number + line}" in str(error.value)
+
+
+def test_one_of_two_tensors_at_a_loaded_index(on):
+    """The index is loaded, the pointer is not: it is checked against both."""
+
+    @triton.jit
+    def either(x, y, index, which):
+        pointer = x if which else y
+        tl.store(pointer + tl.load(index), 1.0)
+
+    x, y = torch.zeros(4), torch.zeros(4)
+    trident_cpu.launch(either, (1,), x, y, torch.tensor([3]), 0)
+    assert y[3] == 1
+    faulting(either, x, y, torch.tensor([1 << 40]), 0, grid=(1,))
+
+
 def test_masked_off_lanes_may_point_anywhere(on):
     @triton.jit
     def wild(x, out, n, BLOCK: tl.constexpr):

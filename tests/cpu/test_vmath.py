@@ -141,10 +141,13 @@ CENTRES = {
     "asin": [1.0, 0.5],
     "acos": [1.0, 0.5, -0.5],
     "atan": [1.0, 0.4142, 2.414],
-    "acosh": [1.0001, 2.0],
+    "asinh": [0.12, 0.46, 0.51],
+    "acosh": [1.0001, 1.002, 1.0076, 2.0],
+    "atanh": [0.03, 0.06, 0.4],
+    "erfc": [1.17, 1.21, 0.5],
 }
-# The C library's own error where it is called: glibc documents these above 2.
-LOOSE = {("asinh", "f64"): 3.0, ("acosh", "f64"): 3.0, ("atanh", "f64"): 3.0, ("erfc", "f64"): 5.0}
+# The C library's own error where it is called: glibc 2.36 measures 2.5, and documents 5.
+LOOSE = {("erfc", "f64"): 5.0}
 
 
 @pytest.mark.parametrize("element", vmath.ELEMENTS)
@@ -269,7 +272,7 @@ def test_every_exponent_of_float32(name, avx512):
     assert error.max() <= 2, (error.max(), x[finite][error.argmax()])
 
 
-@pytest.mark.parametrize("width", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("width", [1, 2, 4, 8, 16, 32])
 def test_widths_agree(width):
     x = np.linspace(-9, 9, 997)
     for name in ("exp", "tanh", "erf", "sin", "atan"):

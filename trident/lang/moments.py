@@ -16,6 +16,23 @@ def merged(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
     return n, mean_a + delta * share, m2_a + m2_b + delta * delta * n_a * share
 
 
+HEAD = tl.constexpr(16)
+
+
+@triton.jit
+def shifted_moments(x, inside, size, near, AXIS: tl.constexpr):
+    """Mean and m2 along AXIS of `size` elements of each line, in one walk: sums of x - near and of its square.
+
+    `near`: the mean of the first HEAD elements. That is so near the mean that m2 does not cancel: n elements of which
+    one is d off have m2 >= d^2 / 2, and the squares then sum up to m2 + n (d / HEAD)^2: a chunk of 16384 elements loses
+    7 bits at worst.
+    """
+    off = tl.where(inside, x - near, 0.0)
+    total, squares = tl.sum(off, axis=AXIS, keep_dims=True), tl.sum(off * off, axis=AXIS, keep_dims=True)
+    m2 = squares - total * (total / size)
+    return near + total / size, tl.where(m2 < 0, 0.0, m2)
+
+
 @triton.jit
 def moments(x, first, N, BLOCK_N: tl.constexpr):
     """Mean and m2, each [1, 1], of the N > 0 elements that start at x + first ([1, 1], int64)."""

@@ -152,10 +152,11 @@ def mish(x, A, B):
 
 @triton.jit
 def mish_grad(dy, x, A, B):
-    """t + x σ(x) (1 - t²), t the tanh above."""
+    """t + x σ(x) (1 - t²), t the tanh above; 1 - t² = 4 (n + 1) / (n + 2)² without cancellation."""
     e = tl.exp(tl.where(x > 20, 20.0, x))
-    t = 1 - 2 / (e * (e + 2) + 2)
-    return dy * (t + x * (e / (e + 1)) * (1 - t * t))
+    n = e * (e + 2)
+    r = 1 / (n + 2)
+    return dy * (n * r + x * (e / (e + 1)) * tl.where(x > 20, 0.0, 4 * (n + 1) * r * r))
 
 
 @triton.jit

@@ -30,3 +30,19 @@ class InstanceNorm2d(_Apply, torch.nn.InstanceNorm2d):
 
 class InstanceNorm3d(_Apply, torch.nn.InstanceNorm3d):
     __doc__ = torch.nn.InstanceNorm3d.__doc__
+
+
+# their first forward makes them the classes above
+class LazyInstanceNorm1d(_Apply, torch.nn.LazyInstanceNorm1d):
+    __doc__ = torch.nn.LazyInstanceNorm1d.__doc__
+    cls_to_become = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(_Apply, torch.nn.LazyInstanceNorm2d):
+    __doc__ = torch.nn.LazyInstanceNorm2d.__doc__
+    cls_to_become = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(_Apply, torch.nn.LazyInstanceNorm3d):
+    __doc__ = torch.nn.LazyInstanceNorm3d.__doc__
+    cls_to_become = InstanceNorm3d

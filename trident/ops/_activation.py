@@ -19,6 +19,7 @@ from torch import Tensor
 from trident.lang import pointwise
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
@@ -57,6 +58,12 @@ ACTIVATIONS = {
     "tanh": Activation(P.tanh, P.tanh_grad, F.tanh, aten.tanh_backward),
     "tanhshrink": Activation(P.tanhshrink, P.tanhshrink_grad, F.tanhshrink),
     "threshold": Activation(P.threshold, P.threshold_grad, F.threshold),
+}
+
+# the rows that take no parameter: what other operators do in the same kernel, as `activation=`
+FUSED = ACTIVATIONS.keys() & {
+    *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
+    *("softsign", "tanh", "tanhshrink"),
 }
 
 
@@ -120,7 +127,7 @@ def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, v
     reason = "in place" if inplace else None if valid else route.INVALID
     if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
-    return _Activation.apply(x, name, parameters, autocast.output_dtype(name, x))
+    return apply(_Activation, x, name, parameters, autocast.output_dtype(name, x))
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

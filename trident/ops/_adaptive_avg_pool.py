@@ -4,9 +4,8 @@ window(i)   = [floor(i L / O), ceil((i + 1) L / O))          per axis; they over
 forward     y[i]  = sum of x over window(i) / |window(i)|
 backward    dx[j] = sum of dy[i] / |window(i)| over the i whose window holds j
 
-The i whose window holds j are [floor(j O / L), ceil((j + 1) O / L)): the same formula with L and O exchanged. So the
-backward sums windows of dy with the forward's kernel and needs no atomics; where O divides L each x lies in one window
-and the kernel spreads dy instead.
+Where O divides L each x lies in one window, and the backward's kernel spreads dy. Elsewhere it goes along W first, and
+then along D and H at once (`_pool.spread`), where each x lies in few windows and rows are whole rows of memory.
 
 Every case is brought to [P, D, H, W, C] in memory, pooled along D, H and W (`_geometry`): C is 1 for contiguous tensors
 and the channels for channels_last. A window is walked in steps of BLOCK_K columns by BLOCK_C channels, which lie side
@@ -24,9 +23,11 @@ import triton.language as tl
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
-from trident.lang.tile import accumulator, flat_tile, load
+from trident.lang.tile import accumulator, load, matrix_tile
+from trident.ops._pool import spread
 from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -112,14 +113,19 @@ def _windows_kernel(
 
 
 @triton.jit
-def _divide_kernel(y, x, n, C, OUTS, AREA, OW, AD, BD, AH, BH, AW, BW, BLOCK: tl.constexpr):
-    """y = x / |its window|, both [planes, OUTS, C] of n elements."""
-    flat, inside = flat_tile(n, BLOCK)
-    _, _, _, kd, kh, kw = _windows(flat // C % OUTS, AREA, OW, AD, BD, AH, BH, AW, BW)
-    b_x = load(x + flat, inside)
-    tl.store(y + flat, b_x / (kd.to(b_x.dtype) * kh * kw), inside)
+def _expand_kernel(dx, dy, M, W, OW, A, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """dx [M, W] = sums of dy [M, OW] / window over the windows that hold an element: window by window, no gathers."""
+    tiles = tl.cdiv(W, BLOCK_N)
+    rows, cols, inside = matrix_tile(tl.program_id(0) // tiles, tl.program_id(0) % tiles, M, W, BLOCK_M, BLOCK_N)
+    b_dx = tl.broadcast_to(accumulator(dy, 1, 1), (BLOCK_M, BLOCK_N))
+    for o in range(OW):
+        first, past = _window(o, A, B)
+        b_dy = load(dy + rows * OW + o, rows < M)
+        b_dx += tl.where((cols >= first) & (cols < past), b_dy / (past - first), 0.0)
+    tl.store(dx + rows * W + cols, b_dx, inside)
 
 
+FEW_WINDOWS = 32  # of a row: so many comparisons cost less than two gathers of each x
 Axes = tuple[tuple[int, int], ...]  # L and O of each
 WIDEST = 2**31 - 2**20  # elements of a plane that are counted in 32 bits; the last tile reaches past the end
 
@@ -226,23 +232,23 @@ def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool
     if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
         launch(_windows_kernel, there.grid, dy, dx, **there.meta, SPREAD=True, CHANNELS_FIRST=False)
         return dx
-    count = there.meta.get("count")
-    if count is None:
-        dy, count = _divided(dy, there), 1
-    swapped = [axes[i ^ 1] for i in range(6)]
-    back = _geometry(dy.numel(), C, *swapped, True, dy.device)
-    _add_windows(dx, dy, tuning.Plan(back.grid, {**back.meta, "count": count}))
+    D, OD, H, OH, W, OW = axes
+    planes = dx.numel() // (D * H * W * C)
+    if OW != W:  # one axis after the other; W first, where dy is smallest
+        across = dx if D == H == OD == OH == 1 else dy.new_empty(planes * OD * OH * W * C, dtype=compute_dtype(dy))
+        _spread_rows(across, dy, planes * OD * OH, C, W, OW)
+        dy = across
+    if dy is not dx:
+        spread(dx, dy, planes, W * C, (D, H, 1), (OD, OH, 1))
     return dx
 
 
-def _divided(dy: Tensor, there: tuning.Plan) -> Tensor:
-    """Each element of dy over the size of its window: one pass over the smaller tensor spares every x six divisions."""
-    scaled = torch.empty_like(dy, dtype=compute_dtype(dy))
-    plan = tuning.flat(dy.numel(), dy.device)
-    names = ("C", "OUTS", "AREA", "OW", "AD", "BD", "AH", "BH", "AW", "BW")
-    geometry = {name: value for name, value in there.meta.items() if name in names}
-    launch(_divide_kernel, plan.grid, scaled, dy, dy.numel(), **geometry, **plan.meta)
-    return scaled
+def _spread_rows(dx: Tensor, dy: Tensor, M: int, C: int, W: int, OW: int) -> None:
+    """dx [M, W, C] = sums of dy [M, OW, C] / window over the windows of W that hold an element."""
+    if C > 1 or OW > FEW_WINDOWS:
+        return spread(dx, dy, M, C, (1, 1, W), (1, 1, OW))
+    plan, common = tuning.pool_tiles(M, W, dy.device), math.gcd(W, OW)
+    launch(_expand_kernel, plan.grid, dx, dy, M, W, OW, W // common, OW // common, **plan.meta)
 
 
 class _AdaptiveAvgPool(torch.autograd.Function):
@@ -298,8 +304,8 @@ def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last
-        return _AdaptiveAvgPool.apply(input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
-    return _AdaptiveAvgPool.apply(input, size, dtype)
+        return apply(_AdaptiveAvgPool, input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
+    return apply(_AdaptiveAvgPool, input, size, dtype)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -34,6 +34,7 @@ from trident.lang.lines import finite
 from trident.lang.tile import accumulator, load, matrix, nearest, row_sum
 from trident.ops._dropout import _run_time, seed_for
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -443,5 +444,5 @@ def scaled_dot_product_attention(
     if mask is not None:
         mask = _four(mask.expand(*q.shape[:-1], k.shape[-2]))
     seed = seed_for(q) if dropout_p > 0 else None
-    y = _Attention.apply(_four(q), _four(k), _four(v), mask, seed, dropout_p, is_causal, scale, fused)
+    y = apply(_Attention, _four(q), _four(k), _four(v), mask, seed, dropout_p, is_causal, scale, fused)
     return y if q.dim() == 4 else y.reshape(*q.shape[:-1], v.shape[-1])

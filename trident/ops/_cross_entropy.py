@@ -27,6 +27,7 @@ from trident.lang.classes import class_of
 from trident.lang.lines import along, finite, line_sum, line_tile, online_softmax, per_line
 from trident.lang.tile import load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import asserting, launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
@@ -299,4 +300,4 @@ def cross_entropy(
             input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing
         )
     dtype = autocast.output_dtype("cross_entropy", input)
-    return _CrossEntropy.apply(input, target, weight, ignore_index, label_smoothing, reduction, dtype)
+    return apply(_CrossEntropy, input, target, weight, ignore_index, label_smoothing, reduction, dtype)

@@ -25,6 +25,7 @@ from torch import Tensor
 from trident.lang.random import at_least, random4
 from trident.lang.tile import band_tile, flat_tile, from_bits, load
 from trident.runtime import exact, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying, lying_as
 from trident.runtime.op import op
@@ -152,7 +153,7 @@ def _drop(
     if "alpha" in name:
         a = 1 / math.sqrt((SELU_ALPHA * SELU_ALPHA * p + 1) * (1 - p))
         values = (a, p * a * SELU_ALPHA, (p - 1) * a * SELU_ALPHA)
-    return _Dropout.apply(x, seed_for(x), p, values, leading)
+    return apply(_Dropout, x, seed_for(x), p, values, leading)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -21,18 +21,13 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import accumulator, load, matrix
-from trident.ops._activation import ACTIVATIONS, _activate
+from trident.ops._activation import ACTIVATIONS, FUSED, _activate
 from trident.ops._activation import _backward as activation_backward
 from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
-
-# the rows of the table that take no parameter
-FUSED = ACTIVATIONS.keys() & {
-    *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
-    *("softsign", "tanh", "tanhshrink"),
-}
 
 
 @triton.jit
@@ -163,7 +158,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     name = "linear" if activation is None else "linear_activation"
     if not route.to_torch(name, input, weight, bias, unless=None if fits else route.INVALID):
         # plain products, and so those of the gradients, may be faster in torch where the fused one is not
-        return _Linear.apply(x, w, b, activation, activation is not None and route.to_torch("linear", x, w))
+        return apply(_Linear, x, w, b, activation, activation is not None and route.to_torch("linear", x, w))
     if activation is None or input.numel() == 0:
         return _in_torch(input, weight, bias, activation)
     return _activate(activation, torch.nn.functional.linear(input, weight, bias))

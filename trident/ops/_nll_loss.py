@@ -18,6 +18,7 @@ from trident.lang.lines import along, line_tile
 from trident.lang.tile import flat_tile, load
 from trident.ops._cross_entropy import INPUTS, check_classes, reduced, unfit
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import asserting, launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
@@ -138,4 +139,4 @@ def nll_loss(
     if route.to_torch("nll_loss", input, target, weight, unless=reason, mixed=True, dtypes=INPUTS):
         return torch.nn.functional.nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
     dtype = autocast.output_dtype("nll_loss", input)
-    return _NLLLoss.apply(input, target, weight, ignore_index, reduction, dtype)
+    return apply(_NLLLoss, input, target, weight, ignore_index, reduction, dtype)

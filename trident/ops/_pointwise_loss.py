@@ -20,6 +20,7 @@ from torch import Tensor
 from trident.lang import loss as L
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
@@ -310,7 +311,7 @@ def _loss(
     unless = unless or _torch_only(LOSSES[row], x, t, reduction, legacy, (w, positive))
     if route.to_torch(name, x, t, w, positive, unless=unless):
         return None
-    return _Loss.apply(x, t, w, positive, row, float(a), float(b), reduction, autocast.output_dtype(name, x))
+    return apply(_Loss, x, t, w, positive, row, float(a), float(b), reduction, autocast.output_dtype(name, x))
 
 
 def _given(weight: Tensor | None) -> dict[str, Any]:

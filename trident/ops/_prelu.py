@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trident.lang.tile import band_tile, load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
@@ -119,4 +120,4 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     fits = w.dim() < 2 and w.numel() in (1, channels) and x.dtype == w.dtype
     if route.to_torch("prelu", x, w, unless=None if fits else route.INVALID):
         return torch.prelu(input, weight)
-    return _PReLU.apply(x, w)
+    return apply(_PReLU, x, w)

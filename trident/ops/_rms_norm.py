@@ -1,14 +1,14 @@
-"""Root mean square normalization (Zhang and Sennrich 2019, arXiv:1910.07467) on x seen as [M, N]. E runs over N.
+"""Root mean square normalization (Zhang and Sennrich 2019, arXiv:1910.07467) on x seen as [M, N].
 
-forward     rstd   = 1 / sqrt(E[x^2] + eps)
+forward     rstd   = 1 / sqrt(E[x^2] + eps)                                E over the first K = ceil(p N) elements
             x_hat  = x * rstd
-            y      = x_hat * w
+            y      = x_hat * w + b
 
 backward    dx_hat = dy * w
-            dx     = rstd * (dx_hat - x_hat * E[dx_hat * x_hat])
-            dw     = sum over M of dy * x_hat
+            dx     = rstd * (dx_hat - x_hat * sum over N of dx_hat * x_hat / K)      the last term in the first K only
+            dw, db = sums over M of dy * x_hat, dy
 
-The kernels are layer_norm's, not centered.
+torch's has p = 1 and no b. The kernels are layer_norm's, not centered.
 """
 
 import math
@@ -18,47 +18,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._layer_norm import _backward, _forward
-from trident.runtime import autocast, recompute, route
+from trident.ops._layer_norm import How, RowNorm, apart, fits
+from trident.runtime import autocast, route
+from trident.runtime.autograd import apply
 from trident.runtime.layout import memory_format
 from trident.runtime.precision import compute_dtype
 
 
-class _RMSNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, shape: tuple[int, ...], w: Tensor | None, eps: float | None, dtype: torch.dtype
-    ) -> Tensor:
-        N = math.prod(shape)
-        y, _, rstd = _forward(x, N, w, None, torch.finfo(compute_dtype(x)).eps if eps is None else eps, False, dtype)
-        ctx.save_for_backward(x, w, rstd)
-        ctx.shape, ctx.eps, ctx.N = shape, eps, N
-        return y.contiguous(memory_format=memory_format(x))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, rstd = ctx.saved_tensors
-        if recompute.wanted():
-            dx, dw = recompute.gradients(
-                lambda x, w: torch.nn.functional.rms_norm(x, ctx.shape, w, ctx.eps), (x, w), dy
-            )
-            return dx, None, dw, None, None
-        needs_dw = ctx.needs_input_grad[2]
-        dx, dw, _ = _backward(dy, x, ctx.N, w, rstd, rstd, False, needs_dw)
-        return dx, None, dw.to(w.dtype).view_as(w) if needs_dw else None, None, None
-
-
 def rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
-    """Same contract as :func:`torch.nn.functional.rms_norm`: eps None is that of float32 (float64 for float64).
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    bias: Tensor | None = None,
+    p: float = 1.0,
+    residual: Tensor | None = None,
+) -> Any:
+    """As :func:`torch.nn.functional.rms_norm`: eps None is that of float32 (float64 for float64); and more.
 
-    Shapes: input [*, *normalized_shape]; weight, if given, normalized_shape; the result as input.
+    bias: added in the end. p: the share of a row that the mean is over (pRMSNorm), 0 < p <= 1, else ValueError.
+    residual: normalizes input + residual, and returns this sum too.
+
+    Shapes: input [*, *normalized_shape]; weight and bias, if given, normalized_shape; residual and the results as
+    input.
     Dtypes: float16, bfloat16, float32, float64; float32 inside (float64 for float64).
     """
+    if not 0 < p <= 1:
+        raise ValueError(f"rms_norm: p is {p}; expected 0 < p <= 1")
     shape = tuple(normalized_shape)
-    fits = 0 < len(shape) <= input.dim() and tuple(input.shape[input.dim() - len(shape) :]) == shape
-    fits = fits and (weight is None or tuple(weight.shape) == shape)
-    if route.to_torch("rms_norm", input, weight, unless=None if fits else route.INVALID):
-        return torch.nn.functional.rms_norm(input, normalized_shape, weight, eps)
-    return _RMSNorm.apply(input, shape, weight, eps, autocast.output_dtype("rms_norm", input))
+    K = None if p == 1 else math.ceil(p * math.prod(shape))
+
+    def reference(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+        return _in_torch(x, shape, w, eps, b, K)
+
+    reason = None if fits(input, shape, weight, bias) else route.INVALID
+    if residual is not None:
+        reason = reason or ("a residual that is not alike and contiguous" if apart(input, residual) else None)
+    name = "rms_norm" if residual is None else "rms_norm (residual)"
+    if not route.to_torch(name, input, weight, bias, residual, unless=reason):
+        exact = torch.finfo(compute_dtype(input)).eps if eps is None else eps
+        how = How(shape, K, exact, False, autocast.output_dtype("rms_norm", input), reference)
+        found = apply(RowNorm, input, residual, weight, bias, how)
+        return found if residual is not None else found.contiguous(memory_format=memory_format(input))
+    if residual is None:
+        return reference(input, weight, bias)
+    s = input + residual
+    return rms_norm(s, shape, weight, eps, bias=bias, p=p), s
+
+
+def _in_torch(
+    x: Tensor, shape: tuple[int, ...], w: Tensor | None, eps: float | None, b: Tensor | None, K: int | None
+) -> Tensor:
+    if K is None:
+        y = torch.nn.functional.rms_norm(x, shape, w, eps)
+        return y if b is None else y + b
+    wide = x.to(compute_dtype(x))
+    exact = torch.finfo(wide.dtype).eps if eps is None else eps
+    mean = wide.flatten(-len(shape))[..., :K].square().mean(-1)
+    y = wide * torch.rsqrt(mean + exact)[(..., *(None,) * len(shape))]
+    y = y if w is None else y * w
+    return (y if b is None else y + b).to(x.dtype)

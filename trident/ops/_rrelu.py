@@ -19,6 +19,7 @@ from trident.lang.tile import flat_tile, load
 from trident.ops._activation import leaky_relu
 from trident.ops._dropout import seed_for
 from trident.runtime import recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -76,4 +77,4 @@ def rrelu(
     input = input.contiguous()
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
-    return _RReLU.apply(input, seed_for(input), lower, upper)
+    return apply(_RReLU, input, seed_for(input), lower, upper)

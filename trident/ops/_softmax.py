@@ -17,6 +17,7 @@ from torch import Tensor
 from trident.lang.lines import along, line_max, line_sum, line_tile, online_softmax, per_line
 from trident.lang.tile import load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
@@ -25,7 +26,7 @@ from trident.runtime.op import op
 @triton.jit
 def _normalized(shifted, total, LOG: tl.constexpr):
     """shifted = z - max z; total = sum exp(shifted)"""
-    return shifted - tl.log(total) if LOG else tl.exp(shifted) / total
+    return shifted - tl.log(total) if LOG else tl.exp(shifted) * (1 / total)  # one division a line, not one an element
 
 
 @triton.jit
@@ -153,11 +154,13 @@ def _softmax(
         reason = "torch chooses the dimension, and warns"
     elif not isinstance(dim, int) or not -max(1, x.dim()) <= dim < max(1, x.dim()):
         reason = route.INVALID
+    elif sign < 0 and not x.is_floating_point():
+        reason = "torch negates integers before it converts them"
     elif dtype is not None and dtype in route.HALF_TO_DOUBLE and not (dtype == torch.float32 and x.dtype in HALVES):
         x = x.to(dtype)  # the kernel reads halves and writes float32 by itself
     if route.to_torch(name, x, unless=reason):
         return getattr(torch.nn.functional, name)(input, dim, _stacklevel=stacklevel + 2, dtype=dtype)
-    return _Softmax.apply(x, dim, log, sign, dtype or autocast.output_dtype("softmax", x))
+    return apply(_Softmax, x, dim, log, sign, dtype or autocast.output_dtype("softmax", x))
 
 
 HALVES = (torch.float16, torch.bfloat16)

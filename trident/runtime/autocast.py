@@ -10,6 +10,8 @@ from torch import Tensor
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
+    "adaptive_max_pool3d": "adaptive_max_pool3d",
+    "avg_pool3d": "avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
     "cross_entropy": "cross_entropy_loss",
@@ -20,16 +22,26 @@ ATEN = {
     "layer_norm": "layer_norm",
     "linear": "linear",
     "log_softmax": "log_softmax.int",
+    "logsumexp": "logsumexp",
+    "max_pool3d": "max_pool3d",
+    "max_unpool1d": "max_unpool2d",
+    "max_unpool2d": "max_unpool2d",
+    "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
     "nll_loss": "nll_loss",
+    "norm": "norm.ScalarOpt_dim",
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
+    "prod": "prod.dim_int",
     "rms_norm": "rms_norm",
     "scaled_dot_product_attention": "scaled_dot_product_attention",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
     "softmax": "softmax.int",
     "softplus": "softplus",
+    "sum": "sum.dim_IntList",
+    **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
+    **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
 }
 
 LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
@@ -37,9 +49,14 @@ LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", 
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"rms_norm", "softmax", "softplus"})
+    | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
     | LOSSES,
-    "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"}) | LOSSES,
+    "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
+    | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
+    | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
+    | frozenset({"reflection_pad1d", "reflection_pad2d"})
+    | frozenset({"replication_pad1d", "replication_pad2d", "replication_pad3d"})
+    | LOSSES,
 }
 _LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
 LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
@@ -53,6 +70,11 @@ def refused(name: str, x: Tensor) -> str | None:
     if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
         return "torch refuses it under autocast"
     return None
+
+
+def active(x: Tensor) -> bool:
+    """Is autocast on where `x` lives?"""
+    return x.device.type in FLOAT32 and torch.is_autocast_enabled(x.device.type)
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:

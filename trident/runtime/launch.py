@@ -48,6 +48,23 @@ def _native() -> Callable[..., None]:
     return importlib.import_module("trident_cpu").launch
 
 
+def _launch_native(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], meta: dict[str, Any]) -> None:
+    try:  # what trident_cpu attaches to a kernel that it has launched before
+        bind = kernel._trident_cpu_bind
+    except AttributeError:
+        bind = functools.partial(_native(), kernel)
+    bind(grid, *args, **meta)
+
+
+def _check_devices(kernel: Any, args: tuple[Any, ...]) -> None:
+    device = args[0].device
+    for a in args:
+        if isinstance(a, Tensor) and a.device != device:
+            raise RuntimeError(
+                f"{kernel.__name__}: expected all tensors on the same device, but found {device} and {a.device}"
+            )
+
+
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     """Run `kernel` on `grid`; do nothing where there is nothing to do: an empty grid, tensors without data.
 
@@ -57,15 +74,15 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     if isinstance(first, FakeTensor) or 0 in grid:
         return
     device = first.device
-    for a in args:
-        if isinstance(a, Tensor) and a.device != device:
-            raise RuntimeError(
-                f"{kernel.__name__}: expected all tensors on the same device, but found {device} and {a.device}"
-            )
     how = executor(device.type)
     if how == "native":
-        _native()(kernel, grid, *args, **meta)
-    elif how == "gpu" and device.index != torch.cuda.current_device():
+        try:
+            return _launch_native(kernel, grid, args, meta)
+        except ValueError:
+            _check_devices(kernel, args)
+            raise
+    _check_devices(kernel, args)
+    if how == "gpu" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[grid](*args, enable_fp_fusion=True, **meta)
     elif how == "gpu":

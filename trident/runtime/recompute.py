@@ -17,13 +17,22 @@ def wanted() -> bool:
 
 
 def gradients(
-    reference: Callable[..., Tensor], inputs: Sequence[Tensor | None], dy: Tensor
+    reference: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor | None], *dys: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """The gradient of `reference(*inputs)` for each input, differentiable; None where an input needs none."""
+    """The gradient of `reference(*inputs)` for each input, differentiable; None where an input needs none.
+
+    dys: one for each result of `reference`, None where nobody uses it.
+    """
     with torch.enable_grad():
         # an alias each, so that a tensor passed as two inputs gets the gradient of each place once
         aliases = [None if t is None else t.view_as(t) for t in inputs]
         needed = [t for t in aliases if t is not None and t.requires_grad]
-        y = reference(*aliases)
-        found = iter(torch.autograd.grad(y, needed, dy.to(y.dtype), create_graph=True, materialize_grads=True))
+        ys = reference(*aliases)
+        used = [
+            (y, dy.to(y.dtype))
+            for y, dy in zip((ys,) if isinstance(ys, Tensor) else ys, dys, strict=True)
+            if dy is not None
+        ]
+        ys, dys = zip(*used, strict=True)
+        found = iter(torch.autograd.grad(ys, needed, dys, create_graph=True, materialize_grads=True))
     return tuple(next(found) if t is not None and t.requires_grad else None for t in aliases)

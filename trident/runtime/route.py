@@ -98,8 +98,9 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
 
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    if any(t is not None and t.is_neg() for t in tensors):
-        return "a lazily negated tensor"
+    for t in tensors:
+        if t is not None and t.is_neg():
+            return "a lazily negated tensor"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
     if forward_ad._current_level >= 0:

@@ -161,6 +161,33 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
     return Plan((tiles,), meta, loops=block_n < N)
 
 
+def fold(N: int, inner: int) -> int:
+    """How many neighbouring rows of [N, inner] to take for one when sums run over N: as many as make a row of up to
+    2048 elements, where it has fewer than the 64 that `lines` wants and at least 8 such rows are left."""
+    if not 1 < inner < 64 or N * inner < 16384:  # a launch of less is all overhead
+        return 1
+    return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
+
+
+@heuristic
+def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `lines`, for reductions: grid (tiles of lines, parts of a line), CHUNKS chunks of BLOCK_N elements a part."""
+    plan = lines(outer, N, inner, device, live)
+    meta = dict(plan.meta)
+    if device.type == "cuda":  # 4 programs per multiprocessor fill it; a part of fewer elements is all latency
+        enough, least = 4 * multiprocessors(device), 4096
+    else:  # fixed: sums do not depend on the thread count. A second launch costs 4 us, as 64k elements do
+        enough, least = 16, 65536
+        if inner == 1:  # elements are read once, so tiles need not stay in a cache, and long loops cost least
+            meta["BLOCK_N"] = min(power_of_2(N), 16384)
+            meta["BLOCK_M"] = max(1, min(16384 // meta["BLOCK_N"], power_of_2(outer)))
+    tiles = cdiv(outer, meta["BLOCK_M"]) if inner == 1 else plan.grid[0]
+    chunks = cdiv(N, meta["BLOCK_N"])
+    each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
+    each = min(each, chunks)
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each})
+
+
 @heuristic
 def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
@@ -172,37 +199,47 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
 
 
 @heuristic
-def plane_rows(R: int, K: int, S: int, device: torch.device, live: int) -> Plan:
-    """Programs over ROWS whole rows of [K, S] planes; `loops` where rows are too long, or too few to fill a GPU."""
-    block_k, block_s = power_of_2(K), power_of_2(S)
-    tile = block_k * block_s
-    few = device.type == "cuda" and multiprocessors(device) > R and tile > 4096
-    if tile * live > LONGEST_ROW or few:
-        return Plan((1,), {}, loops=True)
+def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles`, for kernels that keep no tile: larger ones on CPUs."""
+    if device.type == "cuda" or inner > 1:
+        return line_tiles(outer, N, inner, device, live)
+    # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
+    block_n = min(power_of_2(N), 16384)
+    block_m = min(power_of_2(outer), 32768 // block_n)
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
+    return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
+
+
+@heuristic
+def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
+    plan = plane_tiles(outer, N, inner, device, live)
+    tiles, chunks = plan.grid
+    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    step = cdiv(chunks, max(1, min(chunks, most // tiles)))
+    return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
+
+
+@heuristic
+def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live: int) -> Plan:
+    """R statistics over J planes of S elements, each one program's work: GPUs keep the planes in registers, CPUs walk
+    over them (ROWS statistics a program) in their cache. `loops` where there are too many elements, or too few rows.
+    strided: the planes of a statistic do not follow one another in memory."""
+    block_j, block_s = power_of_2(J), power_of_2(S)
     if device.type == "cuda":
+        tile = block_j * block_s
+        if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
+            return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"ROWS": 1, "BLOCK_K": block_k, "BLOCK_S": block_s, "num_warps": warps})
-    each = max(1, min(16384 // tile, R))
-    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_K": block_k, "BLOCK_S": block_s})
-
-
-@heuristic
-def split_rows(R: int, D: int, device: torch.device) -> Plan:
-    """R long rows of D elements, each split into parts of STEP, walked in chunks of BLOCK_N: grid (R, parts)."""
-    if device.type == "cuda":
-        block, warps, programs = 4096, {"num_warps": 8}, 4 * multiprocessors(device)
-    else:
-        block, warps, programs = 8192, {}, 16  # fixed: sums do not depend on the thread count
-    chunks = cdiv(D, block)
-    each = cdiv(chunks, max(1, min(chunks, programs // R)))
-    return Plan((R, cdiv(chunks, each)), {"STEP": each * block, "BLOCK_N": block, **warps})
-
-
-@heuristic
-def planes(P: int, S: int, device: torch.device, live: int) -> Plan:
-    """P planes of S elements, pointwise: grid (tiles of planes, chunks of planes)."""
-    plan = line_tiles(P, S, 1, device, live)
-    return Plan(plan.grid, {key: n for key, n in plan.meta.items() if key not in ("AXIS", "SPAN")})
+        return Plan((R,), {"BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+    # 65536 float32 of x and as many of y fill half of a 1 MB cache
+    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
+    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
+        return Plan((1,), {}, loops=True)
+    each = max(1, min(16384 // (J * S), R))
+    block_s = min(block_s, 4096)
+    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": min(block_j, 16384 // block_s), "BLOCK_S": block_s})
 
 
 @heuristic
@@ -257,6 +294,31 @@ def _columns(K: int, most: int) -> int:
         return power_of_2(K)
     sizes = [size for size in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if size <= most]
     return max(size for size in sizes if cdiv(K, size) * size <= 1.2 * K or size == 16)
+
+
+@heuristic
+def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
+    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows."""
+    if device.type == "cuda":
+        tile, widest = 1024, 128  # 8 windows a thread: the best, its code, and what is being read of each
+    else:
+        tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
+    block_n = min(power_of_2(N), widest)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    return Plan((cdiv(N, block_n) * cdiv(M, block_m),), meta)
+
+
+@heuristic
+def resampled(M: int, N: int, device: torch.device) -> Plan:
+    """Programs over BLOCK_M rows by BLOCK_N columns of [M, N] (ops/_resample.py), tiles of rows one after another."""
+    gpu = device.type == "cuda"
+    # GPU: 8 elements a thread, and at most 128 rows, whose indices take registers; for CPUs see `flat`
+    tile, most = (1024, 128) if gpu else (16384, 16384)
+    block_n = _columns(N, 1024 if gpu else 4096)
+    block_m = max(1, min(tile // block_n, power_of_2(M), most))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": max(1, block_m * block_n // 256)} if gpu else {})}
+    return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
 
 
 @heuristic
@@ -418,7 +480,7 @@ _LEAST_NATIVE = {
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
     262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "softmin"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -434,6 +496,7 @@ _NEVER_NATIVE = {
     "torch's loop was measured faster": (
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
+        *(f"{kind}_pad{n}d" for kind in ("constant", "reflection", "replication", "circular") for n in range(5)),
     ),
     "its blocks do not divide the sizes": (
         "scaled_dot_product_attention (padded)",

@@ -1,13 +1,14 @@
 """Which memory accesses may change places, and which may share a nest.
 
 Whole tiles are loaded before the next op stores. In one nest, vectors of loads and stores alternate; that is the same
-where the store writes what was just read (equal addresses), or where source and destination do not overlap. Accesses
-through different parameters are taken to fit, and `emit/nest.py` checks their ranges as the nest starts. Two stores
-through different parameters are taken not to overlap: no kernel with such outputs is right on a GPU either.
+where a store writes what was just read or written (equal addresses, and no address twice in the tile), or where the
+two do not overlap. Accesses through different parameters are taken to fit, and so are equal addresses that may hold
+one place twice; `emit/detours.py` checks them as the nest starts.
 """
 
 from __future__ import annotations
 
+from trident_cpu.analysis.affine import Strides
 from trident_cpu.ir import Function, Op, Value
 from trident_cpu.ops import kind
 
@@ -26,10 +27,19 @@ class Aliasing:
     def __init__(self, function: Function) -> None:
         self.params = set(function.params)
         self.first: dict[Value, Value] = {}  # loop-carried value -> what it starts from
+        moves: dict[Value, Value | None] = {}
         for op in function.body.walk():
             if op.name == "scf.for":
-                self.first.update(zip(op.regions[0].block.args[1:], op.operands[3:], strict=True))
+                block = op.regions[0].block
+                self.first.update(zip(block.args[1:], op.operands[3:], strict=True))
                 self.first.update(zip(op.results, op.operands[3:], strict=True))
+                ends = block.ops[-1].operands if block.ops[-1].name == "scf.yield" else []
+                for arg, result, end in zip(block.args[1:], op.results, ends, strict=True):
+                    if end is arg:
+                        moves[arg] = moves[result] = None
+                    elif end.op and end.op.name in ("tt.addptr", "arith.addi") and end.op.operands[0] is arg:
+                        moves[arg] = moves[result] = end.op.operands[1]
+        self.strides = Strides(self.first, moves)
 
     def root(self, value: Value) -> Value | None:
         """The parameter an address is computed from, or None."""
@@ -49,21 +59,22 @@ class Aliasing:
         return op.name == "tt.load" and other.name == "tt.load"
 
     def same_place(self, op: Op, other: Op) -> bool:
-        """True if a store after `other`, each vector after the same vector of `other`, gives what whole tiles give."""
+        """May a store after `other`, each vector after the same vector of `other`, give what whole tiles give? Either
+        it does (`is_safe`), or the two have parameters to compare."""
         if op.name != "tt.store" or other.name not in ("tt.load", "tt.store"):
             return False
         mine, theirs = op.operands[0], other.operands[0]
-        if same_address(mine, theirs):
-            return True
         a, b = self.root(mine), self.root(theirs)
-        return a is not None and b is not None and a is not b
+        return a is not None and b is not None and (a is not b or same_address(mine, theirs))
 
-    def conflict(self, load: Op, store: Op) -> tuple[Value, Value] | None:
-        """The two parameters, where a load and a later store of a nest must be checked as it runs."""
-        mine, theirs = load.operands[0], store.operands[0]
-        if same_address(mine, theirs):
-            return None
-        a, b = self.root(mine), self.root(theirs)
+    def is_safe(self, op: Op, other: Op) -> bool:
+        """Proven: both have equal addresses, each of them once."""
+        mine, theirs = op.operands[0], other.operands[0]
+        return same_address(mine, theirs) and self.strides.one_place_each(mine)
+
+    def parameters(self, op: Op, other: Op) -> tuple[Value, Value]:
+        """The parameters that two accesses which fit (`same_place`) go through."""
+        a, b = self.root(op.operands[0]), self.root(other.operands[0])
         assert a is not None and b is not None
         return a, b
 

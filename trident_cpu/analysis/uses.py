@@ -92,6 +92,8 @@ class Dependencies:
             elif own == 1.0 and value.type.element in ("i32", "i64"):
                 own = 0.4
             total = own + sum(self.cost(v) for v in op.operands)
+            if op.name == "tt.broadcast":  # once for all the elements that it is spread over
+                total *= op.operands[0].type.size / value.type.size
         self._cost[value] = min(total, 1e6)
         return self._cost[value]
 

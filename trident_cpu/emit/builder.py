@@ -81,8 +81,8 @@ class Builder:
             self.jump(end)
         self.label(end)
 
-    def loop(self, start: str, stop: str, step: int, body: Callable[[str], None]) -> None:
-        """for (i64 i = start; i < stop; i += step) body(i)."""
+    def loop(self, start: str, stop: str, step: int, body: Callable[[str], None], rolled: bool = False) -> None:
+        """for (i64 i = start; i < stop; i += step) body(i). `rolled`: LLVM is not to unroll it."""
         slot = self.alloca("i64", 8)
         head, inside, end = self.new_label("head"), self.new_label("body"), self.new_label("end")
         self.emit(f"store i64 {start}, ptr {slot}")
@@ -93,7 +93,7 @@ class Builder:
         self.label(inside)
         body(index)
         self.emit(f"store i64 {self.value(f'add nuw nsw i64 {index}, {step}')}, ptr {slot}")
-        self.jump(head)
+        self.jump(f"{head}, !llvm.loop !1" if rolled else head)
         self.label(end)
 
     # ---- vectors

@@ -24,15 +24,15 @@ FLOAT8 = {
     "f8E4M3FN": Float8(3, 7, 0x7E),
     "f8E5M2FNUZ": Float8(2, 16, 0x7F, nan_is_negative_zero=True),
     "f8E4M3FNUZ": Float8(3, 8, 0x7F, nan_is_negative_zero=True),
-    "f8E4M3B11FNUZ": Float8(3, 11, 0x7F, nan_is_negative_zero=True),
 }
 
 
 class Casts:
-    """Emits into `b` at a fixed number of lanes."""
+    """Emits into `b` at a fixed number of lanes. `native_bf16`: the CPU has AVX512-BF16."""
 
-    def __init__(self, b: Builder, lanes: int) -> None:
+    def __init__(self, b: Builder, lanes: int, native_bf16: bool = False) -> None:
         self.b, self.lanes = b, lanes
+        self.native_bf16 = native_bf16 and lanes == 32
 
     def op(self, name: str, value: str, source: str, target: str) -> str:
         return self.b.value(f"{name} {vector(source, self.lanes)} {value} to {vector(target, self.lanes)}")
@@ -85,7 +85,31 @@ class Casts:
         return self.op("bitcast", bits, "i32", "f32")
 
     def f32_to_bf16(self, value: str) -> str:
-        """Integer rounding: the CPU's own instruction flushes denormals."""
+        """By the CPU's own instruction, which flushes denormals: where there are any, in integers."""
+        if not self.native_bf16:
+            return self.rounded_to_bf16(value)
+        b, kind = self.b, "<32 x i16>"
+        halves = [b.shuffle("f32", value, 32, range(start, start + 16)) for start in (0, 16)]
+        denormal = [
+            b.call("x86.avx512.fpclass.ps.512", "<16 x i1>", ("<16 x float>", half), ("i32", "32"), suffix="")
+            for half in halves
+        ]
+        some = b.value(f"or <16 x i1> {denormal[0]}, {denormal[1]}")
+        slot = b.alloca(kind)
+
+        def rare() -> None:
+            b.emit(f"store {kind} {self.rounded_to_bf16(value)}, ptr {slot}")
+
+        def usual() -> None:
+            name, operands = "x86.avx512bf16.cvtne2ps2bf16.512", [("<16 x float>", half) for half in reversed(halves)]
+            near = b.call(name, "<32 x bfloat>", *operands, suffix="")
+            b.emit(f"store <32 x bfloat> {near}, ptr {slot}")
+
+        b.when(b.value(f"icmp ne i16 {b.value(f'bitcast <16 x i1> {some} to i16')}, 0"), rare, usual)
+        return b.value(f"load {kind}, ptr {slot}")
+
+    def rounded_to_bf16(self, value: str) -> str:
+        """To nearest even in integers."""
         bits = self.op("bitcast", value, "f32", "i32")
         odd = self.ints("and", "i32", self.ints("lshr", "i32", bits, 16), 1)
         rounded = self.ints("add", "i32", self.ints("add", "i32", bits, 0x7FFF), odd)

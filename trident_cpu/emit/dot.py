@@ -34,11 +34,9 @@ def compute_element(fe: FunctionEmitter, op: Op) -> str:
 
 
 def panel_width(fe: FunctionEmitter, op: Op) -> int:
-    """NR: two vectors where there are 32 wide registers, else one."""
+    """NR: one vector, that is two registers."""
     columns = op.results[0].type.shape[-1]
-    element = compute_element(fe, op)
-    vectors = 2 if fe.features.vector_bits >= 512 else 1
-    return min(columns, vectors * fe.lanes * 4 // size(element))
+    return min(columns, fe.lanes * 4 // size(compute_element(fe, op)))
 
 
 def operand_view(fe: FunctionEmitter, op: Op, value: Value) -> View:

@@ -1,6 +1,7 @@
 """The range of addresses that a tile of pointers can reach, as scalar code: interval arithmetic over its expression.
 
-Used once per nest, to find out whether a store may touch what a load of another parameter has yet to read.
+Used once per nest, to find out whether a store may touch what a load of another parameter has yet to read; and whether
+two elements of a tile of pointers may be one place.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.types import literal, size, stored
+from trident_cpu.emit.values import Context, evaluate
 from trident_cpu.ir import Value
 from trident_cpu.ops import kind
 
@@ -129,6 +131,33 @@ _SAME = frozenset(
         "arith.bitcast",
     ]
 )
+
+
+def one_place_each(fe: FunctionEmitter, pointer: Value) -> str | None:
+    """i1: no two elements of a tile of pointers have one address. None: unknown."""
+    if fe.strides.one_place_each(pointer):
+        return "true"
+    b, shape = fe.b, pointer.type.shape
+    dims = [dim for dim, extent in enumerate(shape) if extent > 1]
+    if not fe.strides.is_linear(pointer) or len(dims) > 2:
+        return None
+
+    def place(dim: int | None) -> str:
+        at = Context(shape, ["1" if d == dim else "0" for d in range(len(shape))], -1, 1)
+        return b.value(f"ptrtoint ptr {evaluate(fe, pointer, at.identity, at).text} to i64")
+
+    origin = place(None)
+    steps = [b.call("abs", "i64", ("i64", b.value(f"sub i64 {place(dim)}, {origin}")), ("i1", "false")) for dim in dims]
+    moving = [b.value(f"icmp ne i64 {step}, 0") for step in steps]
+    if len(dims) == 1:
+        return moving[0]
+    (step, other), (extent, other_extent) = steps, (shape[dim] for dim in dims)
+    past = [
+        b.value(f"icmp ugt i64 {wide}, {b.multiply(narrow, count - 1)}")
+        for wide, narrow, count in ((step, other, other_extent), (other, step, extent))
+    ]
+    apart = b.value(f"or i1 {past[0]}, {past[1]}")
+    return b.value(f"and i1 {apart}, {b.value(f'and i1 {moving[0]}, {moving[1]}')}")
 
 
 def element_address(fe: FunctionEmitter, base: str, element: str, index: str, stride: int) -> str:

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trident_cpu.analysis.affine import Strides
 from trident_cpu.analysis.aliasing import Aliasing
 from trident_cpu.analysis.uses import Dependencies, defined_in, free_values, is_lazy
+from trident_cpu.emit.bounds import bounds_of_accesses
 from trident_cpu.emit.buffers import Arena, View
 from trident_cpu.emit.builder import Builder
 from trident_cpu.emit.dot import operand_view
 from trident_cpu.emit.guard import guard
 from trident_cpu.emit.nest import emit_nest, store_everywhere
 from trident_cpu.emit.pointwise import Call, Pointwise
+from trident_cpu.emit.references import Reference, refer, reload
 from trident_cpu.emit.singles import emit_single
 from trident_cpu.emit.stream import may_stream
 from trident_cpu.emit.types import literal, llvm
-from trident_cpu.emit.values import Context, Val
+from trident_cpu.emit.values import Context, Map, Val
 from trident_cpu.errors import CompileError, UnsupportedOp
 from trident_cpu.features import Features
 from trident_cpu.ir import Block, Function, Module, Op, Value
@@ -58,10 +59,12 @@ class FunctionEmitter:
         self.arena = Arena(self.b)
         self.deps = Dependencies(function)
         self.aliasing = Aliasing(function)
-        self.strides = Strides(self.aliasing.first)
+        self.strides = self.aliasing.strides
         self.lanes = state.features.lanes
         self.scalars: dict[Value, str] = {}
         self.views: dict[Value, View] = {}
+        self.bounds = bounds_of_accesses(function)
+        self.references: dict[Value, Reference] = {}  # loaded tiles that are read again where they lie
         self.inductions: dict[Value, tuple[Value, Value, str]] = {}
         self.aliases: dict[Value, Value] = {}
         self.mutable: set[Value] = set()  # tiles whose buffers a loop overwrites: views of them must be copies
@@ -73,7 +76,7 @@ class FunctionEmitter:
 
     def pointwise(self, lanes: int) -> Pointwise:
         if lanes not in self._pointwise:
-            self._pointwise[lanes] = Pointwise(self.b, lanes, self.state.fuse)
+            self._pointwise[lanes] = Pointwise(self.b, lanes, self.state.fuse, self.features.bf16)
         return self._pointwise[lanes]
 
     def where(self, op: Op | None) -> str:
@@ -105,6 +108,9 @@ class FunctionEmitter:
             store_everywhere(self, value, view)
             self.views[value] = view
         return self.views[value]
+
+    def reload(self, value: Value, index_map: Map, ctx: Context) -> Val:
+        return reload(self, value, index_map, ctx)
 
     def new_fault(self, kind: str, where: str, text: str) -> int:
         self.state.faults.append((kind, where, text))
@@ -172,6 +178,8 @@ class FunctionEmitter:
             for value in step.before:
                 self.materialise(value)
             if isinstance(step, Nest):
+                for value, stores in step.again:
+                    refer(self, step, value, stores)
                 emit_nest(self, step)
             else:
                 emit_single(self, step.op)

@@ -6,7 +6,7 @@ never happens. A load also compares what it is about to read with the pattern th
 with (`trident_cpu.sanitizer`): a match means that nothing wrote it.
 
 An address whose parameter is not known (a select of two) may lie in any of them; one made from an integer or loaded
-from memory is not checked.
+from memory belongs to none, and is refused.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 from trident_cpu.emit.types import size
 from trident_cpu.emit.values import Context, Val, lanes_of
-from trident_cpu.ir import Op, Value
+from trident_cpu.errors import UnsupportedOp
+from trident_cpu.ir import Op
 
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
 CANARY = 0x7FA5  # repeated: a NaN with a payload in f16, bf16, f32 and f64, and an unlikely integer
 OUTSIDE, UNWRITTEN = 2, 3  # codes of the report; 1 is a failed assertion
-_ANY, _UNCHECKED = -1, -2
+_ANY = -1
 
 _TEXT = f"""define internal void @tc.guard(ptr %report, ptr %pointers, ptr %mask, i64 %count, i64 %size, i64 %root,
     i64 %fault, i64 %program, i1 %reads) noinline {{
@@ -97,9 +98,9 @@ leave:
 
 
 def guard(fe: FunctionEmitter, op: Op, pointer: Val, element: str, mask: Val | None, ctx: Context) -> Val | None:
-    """The mask of the lanes that may access memory."""
-    root = _root(fe, op.operands[0])
-    if root == _UNCHECKED or op in ctx.detours:  # a detour reads the copy of a tile that was checked as it was made
+    """The mask of the lanes that may access memory. Raises UnsupportedOp for an address that cannot be checked."""
+    root = _root(fe, op)
+    if op in ctx.detours:  # a detour reads the copy of a tile that was checked as it was made
         return mask
     fe.globals.add(_TEXT)
     b, lanes = fe.b, ctx.lanes
@@ -139,19 +140,19 @@ def _is_telling(op: Op, element: str) -> bool:
     return not writes_only and (floats or element in ("i32", "i64"))
 
 
-def _root(fe: FunctionEmitter, address: Value) -> int:
-    """The number of the kernel parameter an address comes from, or _ANY, or _UNCHECKED."""
-    root = fe.aliasing.root(address)
+def _root(fe: FunctionEmitter, op: Op) -> int:
+    """The number of the kernel parameter that an access's address comes from, or _ANY."""
+    root = fe.aliasing.root(op.operands[0])
     if root is not None:
         return fe.function.params.index(root) if fe.function is fe.state.module.kernel else _ANY
-    seen, pending = set(), [address]
+    seen, pending = set(), [op.operands[0]]
     while pending:
         value = pending.pop()
-        if value in seen:
+        if value in seen or value.op is None:
             continue
         seen.add(value)
-        if value.op is not None:
-            if value.op.name in ("tt.int_to_ptr", "tt.load"):
-                return _UNCHECKED
-            pending += value.op.operands
+        made = {"tt.int_to_ptr": "made from an integer", "tt.load": "loaded from memory"}.get(value.op.name)
+        if made is not None:
+            raise UnsupportedOp(op.name, f"the sanitizer cannot check an address {made}", fe.where(op))
+        pending += [operand for operand in value.op.operands if operand.type.is_pointer]
     return _ANY

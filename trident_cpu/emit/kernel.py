@@ -23,6 +23,9 @@ end:
   ret void
 }"""
 
+# What a loop's branch back names where LLVM is not to unroll it (Builder.loop).
+ROLLED = '!1 = distinct !{!1, !2}\n!2 = !{!"llvm.loop.unroll.disable"}'
+
 
 def emit_module(state: ModuleState) -> tuple[str, int]:
     """(LLVM text without the math functions, bytes of scratch per thread)."""
@@ -32,7 +35,7 @@ def emit_module(state: ModuleState) -> tuple[str, int]:
         symbol = f'@"{function.name}.program"'
         text, frames[function.name] = FunctionEmitter(state, function).emit(symbol)
         texts.append(text)
-    return "\n\n".join([*texts, emit_range(kernel), REPORT]), scratch_bytes(state, kernel, frames)
+    return "\n\n".join([*texts, emit_range(kernel), REPORT, ROLLED]), scratch_bytes(state, kernel, frames)
 
 
 def scratch_bytes(state: ModuleState, function: Function, frames: dict[str, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,16 @@ from trident_cpu.emit.fill import fill_view
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.nest import for_each_vector, store_everywhere
 from trident_cpu.emit.types import size, stored, vector
-from trident_cpu.emit.values import Context, Val, evaluate, lanes_of, load_view, scalar_context, store_view
+from trident_cpu.emit.values import (
+    Context,
+    Val,
+    evaluate,
+    lanes_of,
+    load_view,
+    scalar_context,
+    store_view,
+    view_address,
+)
 from trident_cpu.ir import Op, Value
 
 if TYPE_CHECKING:
@@ -46,9 +56,33 @@ def emit_split(fe: FunctionEmitter, op: Op) -> None:
 def emit_join(fe: FunctionEmitter, op: Op) -> None:
     result = op.results[0]
     whole = fe.new_view(result, result.type.element)
-    for k, value in enumerate(op.operands):
-        store_everywhere(fe, value, replace(whole, shape=whole.shape[:-1], strides=whole.strides[:-1], offset=k))
+    part = replace(whole, shape=whole.shape[:-1], strides=whole.strides[:-1])
+    # rows of whole vectors: a nest then runs along them
+    if part.shape and part.shape[-1] >= fe.lanes > 1 and whole.element == result.type.element != "i1":
+        interleave(fe, op.operands, part)
+    else:
+        for k, value in enumerate(op.operands):
+            store_everywhere(fe, value, replace(part, offset=k))
     fe.views[result] = whole
+
+
+def interleave(fe: FunctionEmitter, pair: Sequence[Value], part: View) -> None:
+    """Two vectors at once, shuffled into two that lie one behind the other."""
+    b, element = fe.b, part.element
+
+    def body(ctx: Context) -> None:
+        lanes = ctx.lanes
+        kind = f"<{lanes} x {stored(element)}>"
+        first, second = (lanes_of(fe, evaluate(fe, value, ctx.identity, ctx), lanes) for value in pair)
+        address, _ = view_address(fe, part, ctx.identity, ctx)
+        for half in range(2):
+            places = [i for k in range(lanes // 2) for i in (half * lanes // 2 + k, half * lanes // 2 + k + lanes)]
+            picks = ", ".join(f"i32 {i}" for i in places)
+            text = b.value(f"shufflevector {kind} {first}, {kind} {second}, <{lanes} x i32> <{picks}>")
+            at = address if half == 0 else b.value(f"getelementptr {stored(element)}, ptr {address}, i64 {lanes}")
+            b.emit(f"store {kind} {text}, ptr {at}, align {size(element)}")
+
+    for_each_vector(fe, part.shape, element, body)
 
 
 def emit_cat(fe: FunctionEmitter, op: Op) -> None:

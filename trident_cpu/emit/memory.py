@@ -2,14 +2,14 @@
 
 uniform address            one scalar access
 stride 1                   a vector access, masked where the mask is not known to be true
-stride -1, 2               vector loads and a shuffle
+stride -1, 2               vector loads and a shuffle, masked likewise
 stride known at run time   a branch: stride 1 or gather
 anything else              a run-time check for consecutive addresses, else gather or scatter
 """
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.stream import store_vector
@@ -35,18 +35,21 @@ class Access:
         self.fe, self.b, self.ctx, self.lanes = fe, fe.b, ctx, ctx.lanes
 
     def operands(self, op: Op) -> list[Val]:
+        if op in self.ctx.detours:
+            return [self.ctx.detours[op], *(self.operand(value) for value in op.operands[1:])]
         return [self.operand(value) for value in op.operands]
 
     def operand(self, value: Value) -> Val:
         return evaluate(self.fe, value, self.ctx.identity if value.type.is_tile else (), self.ctx)
 
-    def detoured(self, op: Op) -> list[Val]:
-        return [self.ctx.detours[op], *(self.operand(value) for value in op.operands[1:])]
-
     # ---- loads
 
     def load(self, op: Op) -> Val:
-        pointer, *rest = self.operands(op) if op not in self.ctx.detours else self.detoured(op)
+        pointer, *rest = self.operands(op)
+        return self.load_from(op, pointer, rest)
+
+    def load_from(self, op: Op, pointer: Val, rest: list[Val]) -> Val:
+        """`rest`: the load's mask and what masked lanes read, as far as it has them."""
         mask = self.real_mask(rest[0]) if rest else None
         element = op.results[0].type.element
         zero = Val("uniform", element, "null" if element.startswith("ptr:") else _zero(element))
@@ -101,8 +104,8 @@ class Access:
                 return self.load_contiguous(pointer.text, element, mask_text, default)
             if pointer.stride == -1:
                 return self.load_backward(pointer.text, element, mask_text, default)
-            if pointer.stride == 2 and mask is None:
-                return self.load_every_other(pointer.text, element)
+            if pointer.stride == 2 and lanes % 2 == 0:
+                return self.load_every_other(pointer.text, element, mask_text, default)
         slot = self.b.alloca(f"<{lanes} x {stored(element)}>")
         kind = f"<{lanes} x {stored(element)}>"
 
@@ -153,17 +156,30 @@ class Access:
         text = self.load_contiguous(start, element, mask, default)
         return self.b.value(f"shufflevector <{lanes} x {type}> {text}, <{lanes} x {type}> poison, {picks}")
 
-    def load_every_other(self, address: str, element: str) -> str:
+    def load_every_other(self, address: str, element: str, mask: str | None, default: str) -> str:
         """Stride 2: two vectors, the second ending at the last wanted element so that nothing past it is read."""
-        lanes, type = self.lanes, stored(element)
-        low = self.load_contiguous(address, element, None, "")
+        lanes, type, half = self.lanes, stored(element), self.lanes // 2
         start = self.b.value(f"getelementptr {type}, ptr {address}, i64 {lanes - 1}")
-        high = self.load_contiguous(start, element, None, "")
-        half = lanes // 2
+        # mask and default where each vector holds a wanted element, "false" (lane `lanes`) and anything in between
+        low = [i // 2 if i % 2 == 0 else lanes for i in range(lanes)]
+        high = [half + (i - 1) // 2 if i % 2 == 1 else lanes for i in range(lanes)]
+        halves = [
+            self.load_contiguous(
+                at,
+                element,
+                None if mask is None else self.shuffle("i1", mask, "zeroinitializer", picks),
+                default
+                if mask is None or default == "zeroinitializer"
+                else self.shuffle(type, default, default, picks),
+            )
+            for at, picks in ((address, low), (start, high))
+        ]
         picks = [2 * i for i in range(half)] + [lanes + 2 * i + 1 for i in range(half)]
-        kind = f"<{lanes} x {type}>"
-        indices = ", ".join(f"i32 {i}" for i in picks)
-        return self.b.value(f"shufflevector {kind} {low}, {kind} {high}, <{lanes} x i32> <{indices}>")
+        return self.shuffle(type, halves[0], halves[1], picks)
+
+    def shuffle(self, type: str, a: str, b: str, picks: Sequence[int]) -> str:
+        kind, indices = f"<{self.lanes} x {type}>", ", ".join(f"i32 {i}" for i in picks)
+        return self.b.value(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{indices}>")
 
     def gather(self, pointers: str, element: str, mask: str | None, default: str) -> str:
         b, lanes, align = self.b, self.lanes, size(element)
@@ -198,16 +214,16 @@ class Access:
             line = f"store {stored(element)} {text}, ptr {pointer.text}, align {size(element)}"
             b.when(mask.text if mask is not None else "true", lambda: b.emit(line))
             return
-        self.store_lanes(pointer, value, mask)
+        self.store_lanes(pointer, value, mask, op in self.ctx.streaming)
 
-    def store_lanes(self, pointer: Val, value: Val, mask: Val | None) -> None:
+    def store_lanes(self, pointer: Val, value: Val, mask: Val | None, streaming: bool) -> None:
         fe, lanes, element = self.fe, self.lanes, value.element
         text = lanes_of(fe, value, lanes)
         if element == "i1":
             text = self.as_byte_lanes(text)
         mask_text = None if mask is None else lanes_of(fe, mask, lanes)
         if pointer.form == "affine" and pointer.stride == 1:
-            self.store_contiguous(pointer.text, text, element, mask_text)
+            self.store_contiguous(pointer.text, text, element, mask_text, streaming)
             return
         pointers = lanes_of(fe, pointer, lanes)
         if pointer.is_uniform or (pointer.form == "affine" and isinstance(pointer.stride, int)):
@@ -223,11 +239,13 @@ class Access:
             lambda: self.scatter(pointers, text, element, mask_text),
         )
 
-    def store_contiguous(self, address: str, text: str, element: str, mask: str | None) -> None:
-        kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
+    def store_contiguous(
+        self, address: str, text: str, element: str, mask: str | None, streaming: bool = False
+    ) -> None:
         if mask is None:
-            store_vector(self.fe, text, address, element, self.lanes, prod(self.ctx.shape) * align)
+            store_vector(self.fe, text, address, element, self.lanes, streaming)
             return
+        kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
         name = f"masked.store.{mangled(kind)}.p0"
         self.b.call(
             name, "void", (kind, text), (f"ptr align {align}", address), (vector("i1", self.lanes), mask), suffix=""

@@ -6,46 +6,46 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from trident_cpu.analysis.aliasing import same_address
+from trident_cpu.emit.bounds import Bounds, Known
 from trident_cpu.emit.buffers import View, dense_strides
-from trident_cpu.emit.extent import Extents, element_address
+from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.reduce import Reduction
-from trident_cpu.emit.types import llvm, size
-from trident_cpu.emit.values import Context, Map, Val, evaluate, source_map, store_view, view_address
+from trident_cpu.emit.stream import may_start, streamable
+from trident_cpu.emit.types import size
+from trident_cpu.emit.values import Context, evaluate, store_view
 from trident_cpu.ir import Op, Value
 from trident_cpu.plan import Nest
 
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
-Known = frozenset[tuple[Value, Map]]  # masks, under an index map, that hold in the vectors at hand
-
 UNROLL = 8  # nests of at most so many vectors become straight code
-SIGNED_ORDER = ("slt", "sle", "sgt", "sge")
 WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
+SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
 
 
-def emit_nest(fe: FunctionEmitter, nest: Nest) -> None:
-    NestEmitter(fe, nest).run()
+def emit_nest(fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
+    """`brief`: one rolled, masked loop, for what seldom runs."""
+    NestEmitter(fe, nest, brief).run()
 
 
 class NestEmitter:
-    def __init__(self, fe: FunctionEmitter, nest: Nest) -> None:
-        self.fe, self.b, self.nest, self.shape = fe, fe.b, nest, nest.shape
+    def __init__(self, fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
+        self.fe, self.b, self.nest, self.shape, self.brief = fe, fe.b, nest, nest.shape, brief
         self.most_lanes = self.widest()
         self.vector_dim = self.choose_dim()
         self.extent = self.shape[self.vector_dim]
         self.lanes = min(self.most_lanes, self.extent)
         self.index = ["0"] * len(self.shape)
         self.producing: frozenset[Value] = frozenset()
+        self.streaming: frozenset[Op] = frozenset()
 
     # ---- shape of the loops
 
@@ -89,7 +89,10 @@ class NestEmitter:
         made = self.nest.registers()
         leaves = {leaf for value in self.nest.operands() for leaf in self.fe.deps.leaves(value)} - made
         read = [leaf for leaf in leaves if leaf in self.fe.views and leaf.type.shape == self.shape]
-        return 1.5 * lanes * len(read)
+        again = [leaf for leaf in leaves if leaf in self.fe.references and leaf.type.shape == self.shape]
+        return 1.5 * lanes * len(read) + sum(
+            self.access_cost(leaf.op.operands[0], dim, lanes) for leaf in again if leaf.op
+        )
 
     # ---- emission
 
@@ -101,9 +104,9 @@ class NestEmitter:
             Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
         ]
         self.producing = frozenset(nest.keep)
-        self.detours = [d for op in nest.members if op.name == "tt.load" and (d := self.detour(op)) is not None]
+        self.detours = Detours(fe, nest, self.vector_dim, self.lanes, emit_nest)
         vectors = prod(self.shape) // self.lanes
-        self.unroll_all = vectors <= UNROLL
+        self.unroll_all = vectors <= UNROLL and not self.brief
         self.ways = WAYS if self.wants_ways() else 1
         for reduction in self.reductions:
             reduction.prepare(self.shape, self.ways)
@@ -111,63 +114,7 @@ class NestEmitter:
         self.level(outer)
         for reduction in self.reductions:
             reduction.publish()
-
-    def detour(self, load: Op) -> Detour | None:
-        """For a load that a store of this nest might overtake: copy its tile first if their ranges overlap."""
-        fe, b = self.fe, self.b
-        after = self.nest.members[self.nest.members.index(load) + 1 :]
-        stores = [(op, pair) for op in after if op.name == "tt.store" and (pair := fe.aliasing.conflict(load, op))]
-        if not stores:
-            return None
-        source = load.operands[0]
-        row = Context(self.shape, ["0"] * len(self.shape), self.vector_dim, self.lanes)
-        pointer = evaluate(fe, source, row.identity, row)
-        apart: list[str | None] = []
-        extents = Extents(fe)
-        for store, (a, c) in stores:
-            fine = extents.disjoint(source, store.operands[0])
-            if fine is not None and same_address(source, store.operands[0], (a, c)):
-                equal = b.value(f"icmp eq ptr {fe.scalar(a)}, {fe.scalar(c)}")
-                fine = b.value(f"or i1 {fine}, {equal}")
-            apart.append(fine)
-        in_line = dense_strides(self.shape)[self.vector_dim] == 1
-        simple = pointer.is_uniform or (pointer.stride == 1 and in_line)
-        known = [text for text in apart if text is not None]
-        view = fe.arena.new(load.results[0].type.element, self.shape)
-        if not simple or len(known) < len(apart) or fe.state.sanitize:  # the sanitizer checks the copy's loads
-            overlap = "true"
-        else:
-            together = known[0]
-            for text in known[1:]:
-                together = b.value(f"and i1 {together}, {text}")
-            overlap = b.value(f"xor i1 {together}, true")
-        copied = Value("copied", load.results[0].type)
-        fe.views[copied] = view
-        copy = Nest(self.shape, [load], [(copied, load.results[0])])
-        b.when(overlap, lambda: emit_nest(fe, copy))
-        fe.arena.touch(view.buffer)
-        return Detour(load, overlap, view, 0 if pointer.is_uniform else 1)
-
-    def redirect(self, detour: Detour) -> None:
-        """Where a detoured load reads its row from."""
-        fe, b = self.fe, self.b
-        row = self.row_start
-        copied, stride = view_address(fe, detour.view, row.identity, row)
-        if detour.overlap == "true":
-            detour.base, detour.stride = copied, stride
-        else:
-            original = evaluate(fe, detour.load.operands[0], row.identity, row).text
-            detour.base = b.value(f"select i1 {detour.overlap}, ptr {copied}, ptr {original}")
-
-    def detours_at(self) -> dict[Op, Val]:
-        found = {}
-        for d in self.detours:
-            text = element_address(self.fe, d.base, d.view.element, self.index[self.vector_dim], d.stride)
-            self.fe.arena.touch(d.view.buffer)
-            is_vector = d.stride and self.lanes > 1
-            element = d.load.operands[0].type.element
-            found[d.load] = Val("affine", element, text, d.stride) if is_vector else Val("uniform", element, text)
-        return found
+        self.detours.finish()
 
     def level(self, outer: list[int]) -> None:
         if not outer:
@@ -188,7 +135,7 @@ class NestEmitter:
                 self.index[dim] = i
                 body()
 
-            self.b.loop("0", str(extent), step, at)
+            self.b.loop("0", str(extent), step, at, rolled=self.brief)
         self.index[dim] = "0"
 
     def row(self) -> None:
@@ -196,18 +143,24 @@ class NestEmitter:
         for reduction in self.reductions:
             reduction.start_row()
         self.start_row()
-        known, low, high = Bounds(self).find()
+        known, low, high = (frozenset(), None, "") if self.brief else Bounds(self).find(self.row_start)
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
-            unroll = self.unroll_all or extent // lanes <= INNER_UNROLL
-            if self.ways == 1 or self.main_part(str(extent), frozenset()) != str(extent):
-                self.each(dim, lanes, unroll, lambda: self.vector(frozenset()))
+            if self.unroll_all or (extent // lanes <= INNER_UNROLL and not self.brief):
+                self.each(dim, lanes, True, lambda: self.vector(frozenset()))
+            elif self.brief:
+                self.each(dim, lanes, False, lambda: self.vector(frozenset()))
+            else:
+                stop = str(extent)
+                self.streamed(lambda: self.vectors(self.main_part(stop, frozenset()), stop, frozenset()))
         elif extent == lanes:
             self.index[dim] = "0"
             full = self.b.value(f"icmp sge i64 {high}, {extent}")
             if low is not None:
                 full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
             self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
+        elif low is not None and extent // lanes <= SHORT and self.fe.features.vector_bits >= 512:
+            self.each(dim, lanes, True, lambda: self.vector(frozenset()))
         else:
             self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
@@ -223,8 +176,7 @@ class NestEmitter:
             pointer = op.operands[0]
             if op.name in ("tt.load", "tt.store") and not made & fe.deps.leaves(pointer).keys():
                 evaluate(fe, pointer, self.row_start.identity, self.row_start)
-        for detour in self.detours:
-            self.redirect(detour)
+        self.detours.start_row(self.row_start)
 
     def end_of_row(self, known: Known, high: str) -> str:
         """Where the row may stop: past `high` nothing happens if every member's effect is a store under these masks."""
@@ -240,22 +192,13 @@ class NestEmitter:
 
     def split_row(self, known: Known, low: str | None, high: str, end: str) -> None:
         """[0, low) masked, [low, high) unmasked, [high, end) masked; one copy of each body."""
-        b, dim, lanes, extent = self.b, self.vector_dim, self.lanes, self.extent
+        b, lanes, extent = self.b, self.lanes, self.extent
         whole = b.call("smax", "i64", ("i64", high), ("i64", "0"))
         whole = b.call("smin", "i64", ("i64", whole), ("i64", str(extent)))
         whole = b.value(f"and i64 {whole}, {-lanes}")
-
-        def vectors(start: str, stop: str, masks: Known) -> None:
-            def body(i: str) -> None:
-                self.index[dim] = i
-                self.vector(masks)
-
-            b.loop(start, stop, lanes, body)
-            self.index[dim] = "0"
-
         if low is None:
-            vectors(self.main_part(whole, known), whole, known)
-            vectors(whole, end, frozenset())
+            self.streamed(lambda: self.vectors(self.main_part(whole, known), whole, known))
+            self.vectors(whole, end, frozenset())
             return
         first = b.call("smax", "i64", ("i64", low), ("i64", "0"))
         first = b.value(f"and i64 {b.value(f'add i64 {first}, {lanes - 1}')}, {-lanes}")
@@ -267,10 +210,47 @@ class NestEmitter:
             start = b.value(f"select i1 {early}, i64 0, i64 {whole}")
             middle = b.value(f"select i1 {early}, i64 {first}, i64 {end}")
             stop = b.value(f"select i1 {early}, i64 {whole}, i64 {end}")
-            vectors(start, middle, frozenset())
-            vectors(middle, stop, known)
+            self.vectors(start, middle, frozenset())
+            self.streamed(lambda: self.vectors(middle, stop, known))
 
         b.loop("0", "2", 1, phase)
+
+    def vectors(self, start: str, stop: str, masks: Known) -> None:
+        """A loop over the vectors from one index of the row to another."""
+        dim = self.vector_dim
+        if start == stop:
+            return
+
+        def body(i: str) -> None:
+            self.index[dim] = i
+            self.vector(masks)
+
+        self.b.loop(start, stop, self.lanes, body)
+        self.index[dim] = "0"
+
+    def streamed(self, loop: Callable[[], None]) -> None:
+        """A row's loop over whole vectors, in two copies where its stores may go past the cache."""
+        identity = self.row_start.identity
+        addresses, stores = [], []
+        for op in self.nest.members:
+            if op.name != "tt.store" or op in self.detours.found:
+                continue
+            if not streamable(self.fe, op.operands[0].type.pointee, self.shape):
+                continue
+            start = self.row_start.memo.get((op.operands[0], identity))
+            if start is not None and start.form == "affine" and start.stride == 1:
+                addresses.append((start.text, op.operands[0].type.pointee))
+                stores.append(op)
+        if not stores:
+            loop()
+            return
+
+        def past_the_cache() -> None:
+            self.streaming = frozenset(stores)
+            loop()
+            self.streaming = frozenset()
+
+        self.b.when(may_start(self.fe, addresses, self.lanes), past_the_cache, loop)
 
     def main_part(self, stop: str, known: Known) -> str:
         """Reductions in WAYS accumulators, so that no addition waits for the one before it; where the rest starts."""
@@ -304,14 +284,14 @@ class NestEmitter:
         """Every member for one vector."""
         fe, nest = self.fe, self.nest
         ctx = Context(self.shape, list(self.index), self.vector_dim, self.lanes, known, self.producing)
-        ctx.detours, ctx.row = self.detours_at(), self.row_start
+        ctx.detours, ctx.row, ctx.streaming = self.detours.at(self.index), self.row_start, self.streaming
         access, identity = Access(fe, ctx), ctx.identity
         reductions = iter(self.reductions)
         for op in nest.members:
             if op.name == "tt.load":
                 ctx.memo[(op.results[0], identity)] = access.load(op)
             elif op.name == "tt.store":
-                access.store(op)
+                self.detours.store(op, access)
             elif op.name == "tt.reduce":
                 next(reductions).step(ctx)
             else:
@@ -321,107 +301,6 @@ class NestEmitter:
         news = [(target, evaluate(fe, value, identity, ctx)) for target, value in nest.updates]
         for target, val in news:
             store_view(fe, fe.views[target], identity, ctx, val)
-
-
-@dataclass
-class Detour:
-    """A load that reads a copy of its tile when `overlap` holds. `base` is its row's first element."""
-
-    load: Op
-    overlap: str
-    view: View
-    stride: int
-    base: str = ""
-
-
-class Bounds:
-    """The columns of a row for which the masks of the nest's accesses hold."""
-
-    def __init__(self, nest: NestEmitter) -> None:
-        self.nest, self.fe, self.b = nest, nest.fe, nest.b
-
-    def find(self) -> tuple[Known, str | None, str]:
-        """(masks known to be true in [low, high), low or None for 0, high)."""
-        nest = self.nest
-        if nest.lanes == 1:
-            return frozenset(), None, ""
-        whole_row = nest.row_start
-        known: set[tuple[Value, Map]] = set()
-        lows: list[str] = []
-        highs: list[str] = []
-        for value, index_map in self.leaves(nest.nest.members):
-            if value.op is not None and value.op.name == "tt.splat":
-                highs.append(self.all_or_nothing(self.fe.scalar(value.op.operands[0])))
-                known.add((value, index_map))
-            elif self.available(value) and self.compare(value, index_map, whole_row, lows, highs):
-                known.add((value, index_map))
-        if not known:
-            return frozenset(), None, ""
-        high = self.fold("smin", highs) or str(nest.extent)
-        return frozenset(known), self.fold("smax", lows), high
-
-    def fold(self, intrinsic: str, parts: list[str]) -> str | None:
-        if not parts:
-            return None
-        result = parts[0]
-        for part in parts[1:]:
-            result = self.b.call(intrinsic, "i64", ("i64", result), ("i64", part))
-        return result
-
-    def all_or_nothing(self, condition: str) -> str:
-        return self.b.value(f"select i1 {condition}, i64 {self.nest.extent}, i64 0")
-
-    def available(self, value: Value) -> bool:
-        """Not resting on what this nest loads or keeps."""
-        made = self.nest.nest.registers() | self.nest.nest.reductions()
-        return not any(leaf in made for leaf in self.fe.deps.leaves(value))
-
-    def compare(self, value: Value, index_map: Map, row: Context, lows: list[str], highs: list[str]) -> bool:
-        """Add the bound that `a < b` (or <=, >, >=) puts on the columns."""
-        op = value.op
-        assert op is not None
-        predicate = op.attrs["words"][0]
-        a, c = (evaluate(self.fe, v, index_map, row) for v in op.operands)
-        if a.is_uniform and c.is_uniform:
-            test = self.b.value(f"icmp {predicate} {llvm(a.element)} {a.text}, {c.text}")
-            highs.append(self.all_or_nothing(test))
-            return True
-        if a.is_uniform and c.form == "affine":  # n > cols is cols < n
-            a, c = c, a
-            predicate = {"l": "g", "g": "l"}[predicate[1]].join((predicate[0], predicate[2]))
-        if not (a.form == "affine" and a.stride == 1 and c.is_uniform):
-            return False
-        start, limit = (self.b.resize(v.text, v.element, "i64") for v in (a, c))
-        distance = self.b.value(f"sub i64 {limit}, {start}")
-        if predicate in ("sle", "sgt"):
-            distance = self.b.value(f"add i64 {distance}, 1")
-        (highs if predicate in ("slt", "sle") else lows).append(distance)
-        return True
-
-    def leaves(self, members: Sequence[Op]) -> list[tuple[Value, Map]]:
-        """The comparisons under the masks of loads and stores, with their index maps."""
-        nest = self.nest
-        identity: Map = tuple(range(len(nest.shape)))
-        found: list[tuple[Value, Map]] = []
-        stack: list[tuple[Value, Map]] = []
-        for op in members:
-            at = {"tt.load": 1, "tt.store": 2}.get(op.name)
-            if at is not None and len(op.operands) > at:
-                stack.append((op.operands[at], identity))
-        seen = set()
-        while stack:
-            value, index_map = stack.pop()
-            if (value, index_map) in seen or value in self.fe.views or value.op is None:
-                continue
-            seen.add((value, index_map))
-            op = value.op
-            if op.name == "arith.andi":
-                stack += [(v, index_map) for v in op.operands]
-            elif op.name in ("tt.broadcast", "tt.expand_dims"):
-                stack.append((op.operands[0], source_map(op, index_map)))
-            elif op.name == "tt.splat" or (op.name == "arith.cmpi" and op.attrs["words"][0] in SIGNED_ORDER):
-                found.append((value, index_map))
-        return found
 
 
 def for_each_vector(fe: FunctionEmitter, shape: tuple[int, ...], element: str, body: Callable[[Context], None]) -> None:

@@ -64,9 +64,9 @@ class Call:
 class Pointwise:
     """Emits into `b` at a fixed number of lanes. `contract` allows a*b+c to round once."""
 
-    def __init__(self, b: Builder, lanes: int, contract: bool) -> None:
+    def __init__(self, b: Builder, lanes: int, contract: bool, native_bf16: bool = False) -> None:
         self.b, self.lanes = b, lanes
-        self.casts = Casts(b, lanes)
+        self.casts = Casts(b, lanes, native_bf16)
         self.flags = "contract " if contract else ""
 
     def __call__(self, call: Call, args: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 Along the vector dimension: lanes accumulate in registers, one set per row, folded in halves at the row's end.
 Along another dimension: the result tile itself is the accumulator, in memory.
 Sums, products, maxima and such start from their neutral element; other regions start from the first vector.
+Where the order of a region's arguments matters, each vector is folded by neighbours, then joins one running value.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trident_cpu.analysis.commutes import commutes
 from trident_cpu.emit.fill import fill_view
 from trident_cpu.emit.pointwise import Call
 from trident_cpu.emit.types import float_literal, literal, size, vector
@@ -35,6 +37,8 @@ def neutral(op: Op, element: str) -> str | None:
     ops = op.regions[0].block.ops
     args = op.regions[0].block.args
     if len(op.operands) != 1 or len(ops) != 2 or ops[0].name not in NEUTRAL or set(ops[0].operands) != set(args):
+        return None
+    if ops[1].operands != ops[0].results:
         return None
     value = NEUTRAL[ops[0].name]
     if isinstance(value, float):
@@ -80,6 +84,8 @@ class Reduction:
         self.along = self.axis == vector_dim
         self.start = neutral(op, self.elements[0])
         self.region = op.regions[0]
+        self.in_order = self.along and self.start is None and lanes > 1 and not commutes(self.region)
+        self.width = 1 if self.in_order else lanes  # lanes of an accumulator
         self.finals: list[str] = []
         self.way = 0  # the accumulator in use
 
@@ -89,7 +95,7 @@ class Reduction:
         self.kept = tuple(d for d in range(len(shape)) if d != self.axis)
         self.views = [fe.new_view(r) for r in self.op.results] if self.op.results[0].type.is_tile else []
         if self.along:
-            self.slots = [[b.alloca(vector(e, self.lanes)) for e in self.elements] for _ in range(ways)]
+            self.slots = [[b.alloca(vector(e, self.width)) for e in self.elements] for _ in range(ways)]
             self.started = b.alloca("i1", 8) if self.start is None else ""
             return
         if self.start is not None:
@@ -115,7 +121,9 @@ class Reduction:
             self.step_across(ctx, news)
 
     def step_along(self, ctx: Context, news: list[str]) -> None:
-        b, lanes, slots = self.b, self.lanes, self.slots[self.way]
+        b, lanes, slots = self.b, self.width, self.slots[self.way]
+        if self.in_order:
+            news = self.fold(news, self.lanes)
         types = [vector(e, lanes) for e in self.elements]
         place = ctx.index[ctx.vector_dim]
         is_first = self.start is None and place == "0"  # a literal 0: straight code, the row's first vector
@@ -163,22 +171,28 @@ class Reduction:
         texts: list[str] = []
         for slots in self.slots:
             more = [
-                b.value(f"load {vector(e, self.lanes)}, ptr {s}") for e, s in zip(self.elements, slots, strict=True)
+                b.value(f"load {vector(e, self.width)}, ptr {s}") for e, s in zip(self.elements, slots, strict=True)
             ]
-            texts = apply_region(fe, self.region, [*texts, *more], self.lanes) if texts else more
-        lanes = self.lanes
-        while lanes > 1:
-            half = lanes // 2
-            low = [b.shuffle(e, t, lanes, range(half)) for e, t in zip(self.elements, texts, strict=True)]
-            high = [b.shuffle(e, t, lanes, range(half, lanes)) for e, t in zip(self.elements, texts, strict=True)]
-            texts = apply_region(fe, self.region, [*low, *high], half)
-            lanes = half
+            texts = apply_region(fe, self.region, [*texts, *more], self.width) if texts else more
+        texts = self.fold(texts, self.width)
         if not self.views:
             self.finals = texts
             return
         ctx = Context((), list(index), -1, 1)
         for view, element, text in zip(self.views, self.elements, texts, strict=True):
             store_view(fe, view, self.kept, ctx, Val("uniform", element, text))
+
+    def fold(self, texts: list[str], lanes: int) -> list[str]:
+        """All lanes as one: the lower half with the upper, or, in order, each even lane with the next."""
+        while lanes > 1:
+            half = lanes // 2
+            picks = (range(0, lanes, 2), range(1, lanes, 2)) if self.in_order else (range(half), range(half, lanes))
+            sides = [
+                self.b.shuffle(e, t, lanes, pick) for pick in picks for e, t in zip(self.elements, texts, strict=True)
+            ]
+            texts = apply_region(self.fe, self.region, sides, half)
+            lanes = half
+        return texts
 
     def publish(self) -> None:
         """After the nest: results become readable."""

@@ -2,12 +2,14 @@
 
 An ordinary store first reads the line it will overwrite: a third of the traffic of a pointwise kernel. Where the
 launch says that what it writes will not stay in the cache anyway (bit 0 of the flags after the kernel's arguments, see
-`trident_cpu.binder`), a whole, aligned vector is written directly. Kernels that synchronise through memory keep to
-ordinary stores, whose order the processor guarantees.
+`trident_cpu.binder`), whole rows of aligned vectors are written directly, by a copy of their loop. Kernels that
+synchronise through memory keep to ordinary stores, whose order the processor guarantees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.types import size, stored
@@ -16,8 +18,7 @@ from trident_cpu.ir import Module
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
-_LEAST_BYTES = 1024  # of a tile, for the second copy of the store to be worth its code
-_HINT = "!nontemporal !0"
+_LEAST_BYTES = 1024  # of a tile, for the second copy of its loop to be worth the code
 
 
 def may_stream(module: Module) -> bool:
@@ -26,19 +27,29 @@ def may_stream(module: Module) -> bool:
     return not any("atomic" in name or "barrier" in name for name in names)
 
 
-def store_vector(fe: FunctionEmitter, text: str, address: str, element: str, lanes: int, tile_bytes: int) -> None:
-    """An unmasked store of `lanes` elements to consecutive addresses."""
-    b, kind, align = fe.b, f"<{lanes} x {stored(element)}>", size(element)
-    usual = f"store {kind} {text}, ptr {address}, align {align}"
-    width = lanes * align
-    if not fe.state.streams or tile_bytes < _LEAST_BYTES or width < 16:
-        b.emit(usual)
-        return
-    fe.globals.add("!0 = !{i32 1}")
-    low = b.value(f"and i64 {b.value(f'ptrtoint ptr {address} to i64')}, {width - 1}")
-    aligned = b.value(f"icmp eq i64 {low}, 0")
-    b.when(
-        b.value(f"and i1 %stream, {aligned}"),
-        lambda: b.emit(f"store {kind} {text}, ptr {address}, align {width}, {_HINT}"),
-        lambda: b.emit(usual),
-    )
+def streamable(fe: FunctionEmitter, element: str, shape: tuple[int, ...]) -> bool:
+    """Is a tile of results large enough?"""
+    return fe.state.streams and prod(shape) * size(element) >= _LEAST_BYTES
+
+
+def may_start(fe: FunctionEmitter, addresses: Sequence[tuple[str, str]], lanes: int) -> str:
+    """i1: the launch wants streaming, and rows of whole vectors that start at these (address, element) are aligned."""
+    b, wanted = fe.b, "%stream"
+    for address, element in addresses:
+        low = b.value(f"and i64 {b.value(f'ptrtoint ptr {address} to i64')}, {_alignment(element, lanes) - 1}")
+        wanted = b.value(f"and i1 {wanted}, {b.value(f'icmp eq i64 {low}, 0')}")
+    return wanted
+
+
+def store_vector(fe: FunctionEmitter, text: str, address: str, element: str, lanes: int, streaming: bool) -> None:
+    """An unmasked store of `lanes` elements to consecutive addresses; `streaming`: aligned, and past the cache."""
+    kind, align, hint = f"<{lanes} x {stored(element)}>", size(element), ""
+    if streaming:
+        fe.globals.add("!0 = !{i32 1}")
+        align, hint = _alignment(element, lanes), ", !nontemporal !0"
+    fe.b.emit(f"store {kind} {text}, ptr {address}, align {align}{hint}")
+
+
+def _alignment(element: str, lanes: int) -> int:
+    """Of a streamed vector: its own size, or a cache line."""
+    return min(64, lanes * size(element))

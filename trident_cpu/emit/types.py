@@ -7,11 +7,11 @@ import struct
 LLVM = {
     "i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "i128": "i128", "index": "i64",
     "f16": "half", "bf16": "i16", "f32": "float", "f64": "double",
-    "f8E5M2": "i8", "f8E4M3FN": "i8", "f8E4M3FNUZ": "i8", "f8E5M2FNUZ": "i8", "f8E4M3B11FNUZ": "i8",
+    "f8E5M2": "i8", "f8E4M3FN": "i8", "f8E4M3FNUZ": "i8", "f8E5M2FNUZ": "i8",
 }  # fmt: skip
 BYTES = {
     "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "index": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8,
-    "f8E5M2": 1, "f8E4M3FN": 1, "f8E4M3FNUZ": 1, "f8E5M2FNUZ": 1, "f8E4M3B11FNUZ": 1,
+    "f8E5M2": 1, "f8E4M3FN": 1, "f8E4M3FNUZ": 1, "f8E5M2FNUZ": 1,
 }  # fmt: skip
 FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 

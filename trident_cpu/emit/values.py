@@ -53,7 +53,8 @@ class Context:
     lanes: int
     known_true: frozenset[tuple[Value, Map]] = frozenset()  # masks that hold in every lane
     producing: frozenset[Value] = frozenset()  # values whose buffers are being written: not to be read back
-    detours: dict[Op, Val] = field(default_factory=dict)  # loads that read from elsewhere than their pointer says
+    streaming: frozenset[Op] = frozenset()  # stores whose whole vectors go past the cache
+    detours: dict[Op, Val] = field(default_factory=dict)  # accesses elsewhere than their pointer says
     row: Context | None = None  # the same place with index 0 along the vector dimension: what is known per row
     memo: dict[tuple[Value, Map], Val] = field(default_factory=dict)
 
@@ -112,6 +113,8 @@ def _evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -
         return Val("uniform", "i1", "true")
     if value in fe.inductions:
         return _induction(fe, value, index_map, ctx)
+    if value in fe.references:
+        return fe.reload(value, index_map, ctx)
     if value in fe.views and value not in ctx.producing:
         return load_view(fe, fe.views[value], index_map, ctx)
     op = value.op

@@ -7,11 +7,12 @@ splat constants of the other operand's kind. Nothing here carries a fast-math fl
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Union
 
 _SCALARS = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "i1": "i1"}
 _BITS = {"f32": "i32", "f64": "i64"}
+_REGISTER = {"f32": 16, "i32": 16, "f64": 8, "i64": 8}  # lanes of an AVX-512 register
 
 Operand = Union["Vector", float, int]
 
@@ -143,13 +144,14 @@ class Builder:
     def constant(self, value: Operand, kind: str) -> Vector:
         if isinstance(value, Vector):
             return value
-        if kind[0] == "f":
-            if kind == "f32":  # LLVM writes a float constant as the double that it is
-                value = struct.unpack("<f", struct.pack("<f", value))[0]
-            text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-        else:
-            text = str(int(value))
+        text = self._literal(value, kind) if kind[0] == "f" else str(int(value))
         return Vector(self, kind, text if self.width == 1 else f"splat ({_SCALARS[kind]} {text})")
+
+    @staticmethod
+    def _literal(value: float, kind: str) -> str:
+        if kind == "f32":  # LLVM writes a float constant as the double that it is
+            value = struct.unpack("<f", struct.pack("<f", value))[0]
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
     def intrinsic(self, name: str, *operands: Vector) -> Vector:
         """llvm.NAME on operands and a result of one type."""
@@ -182,19 +184,58 @@ class Builder:
             value = self.fma(value, x, coefficient)
         return value
 
-    def has_scale(self, x: Vector) -> bool:
-        """Is there one instruction for x * 2^n?"""
-        return self.avx512 and (x.kind, self.width) in (("f32", 16), ("f64", 8))
-
     def scale(self, x: Vector, n: Vector) -> Vector:
-        """x * 2^n for a whole n, rounded once; only where `has_scale`."""
-        vector, letter, lanes = self.type(x.kind), {"f32": "s", "f64": "d"}[x.kind], self.width
-        symbol = f"@llvm.x86.avx512.mask.scalef.p{letter}.512"
+        """x * 2^floor(n), rounded once, by one instruction of AVX-512."""
+        kind, lanes = x.kind, _REGISTER[x.kind]
+        symbol = f"@llvm.x86.avx512.mask.scalef.p{'s' if kind == 'f32' else 'd'}.512"
+        vector = f"<{lanes} x {_SCALARS[kind]}>"
         self.intrinsics.add(f"declare {vector} {symbol}({vector}, {vector}, {vector}, i{lanes}, i32)")
+        return self._by_registers(
+            kind,
+            lambda x, n: f"call {vector} {symbol}({vector} {x}, {vector} {n}, {vector} {x}, i{lanes} -1, i32 4)",
+            x, n,
+        )  # fmt: skip
+
+    def look_up(self, table: Sequence[float], places: Vector) -> Vector:
+        """table[places % 16] of float32, by one instruction of AVX-512."""
+        values = ", ".join(f"float {self._literal(value, 'f32')}" for value in table)
+        symbol = "@llvm.x86.avx512.permvar.sf.512"
+        self.intrinsics.add(f"declare <16 x float> {symbol}(<16 x float>, <16 x i32>)")
+        return self._by_registers(
+            "f32", lambda at: f"call <16 x float> {symbol}(<16 x float> <{values}>, <16 x i32> {at})", places
+        )
+
+    def _by_registers(self, kind: str, instruction: Callable[..., str], *operands: Vector) -> Vector:
+        """An instruction that LLVM knows for 512-bit registers only, on operands cut into, or filled up to, those."""
+        lanes, starts = _REGISTER[kind], range(0, self.width, _REGISTER[kind])
+        parts = [self._line(instruction(*(self._register(o, start) for o in operands))) for start in starts]
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self._shuffle(kind, lanes, range(2 * lanes), low, high) for low, high in pairs]
+            lanes *= 2
+        if self.width == 1:
+            return Vector(self, kind, self._line(f"extractelement <{lanes} x {_SCALARS[kind]}> {parts[0]}, i32 0"))
+        return Vector(self, kind, self._shuffle(kind, lanes, range(self.width), parts[0]))
+
+    def _register(self, x: Vector, start: int) -> str:
+        """Lanes from `start` on as one register; what is past the last of them repeats it."""
+        text, lanes = x.text, _REGISTER[x.kind]
+        if self.width == 1:
+            return self._line(f"insertelement <{lanes} x {_SCALARS[x.kind]}> poison, {self.type(x.kind)} {text}, i32 0")
+        picks = [min(lane, self.width - 1) for lane in range(start, start + lanes)]
+        return self._shuffle(x.kind, self.width, picks, text)
+
+    def _shuffle(self, kind: str, width: int, picks: Iterable[int], low: str, high: str = "poison") -> str:
+        picks, vector = list(picks), f"<{width} x {_SCALARS[kind]}>"
+        if picks == list(range(width)):
+            return low
+        lanes = ", ".join(f"i32 {lane}" for lane in picks)
+        return self._line(f"shufflevector {vector} {low}, {vector} {high}, <{len(picks)} x i32> <{lanes}>")
+
+    def _line(self, text: str) -> str:
         name = self._name()
-        operands = f"{vector} {x.text}, {vector} {n.text}, {vector} {x.text}, i{lanes} -1, i32 4"
-        self.lines.append(f"  {name} = call {vector} {symbol}({operands})")
-        return Vector(self, x.kind, name)
+        self.lines.append(f"  {name} = {text}")
+        return name
 
     def copysign(self, size: Vector, sign: Vector) -> Vector:
         return self.intrinsic("copysign", size, sign)

@@ -32,7 +32,7 @@ def _power(b: Builder, n: Vector, kind: str) -> Vector:
 
 def _scaled(b: Builder, y: Vector, n: Vector, k: Vector) -> Vector:
     """y * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
-    if b.has_scale(y):
+    if b.avx512:
         return b.scale(y, n)
     half = k >> 1
     return y * _power(b, half, y.kind) * _power(b, k - half, y.kind)
@@ -49,9 +49,26 @@ def _exp_polynomial(b: Builder, r: Vector) -> Vector:
     return b.fma(tail * r, r, r) + 1.0
 
 
+_SIXTEENTHS = tuple(2.0 ** (i / 16) for i in range(16))
+
+
+def _exp_by_table(b: Builder, x: Vector) -> Vector:
+    """x = n ln2 + r with n in sixteenths: 2^(n mod 1) from a register, so that three powers of r are enough."""
+    form = FORMATS["f32"]
+    magic = form.magic / 16  # its last place is 1/16
+    shifted = b.fma(x, _LOG2E, magic)
+    n = shifted - magic
+    root = b.look_up(_SIXTEENTHS, shifted.bits())
+    r = _reduced(b, x, n)
+    slope = b.fma(b.polynomial(table.EXP_SIXTEENTH_F32, r), r, 1.0)
+    return b.scale(b.fma(root * r, slope, root), n)
+
+
 def exp(b: Builder, x: Vector) -> Vector:
     low, high = _EXP_RANGE[x.kind]
     x = b.at_least(b.at_most(x, high), low)
+    if x.kind == "f32" and b.avx512:
+        return _exp_by_table(b, x)
     n, k = _nearest(b, x, _LOG2E)
     return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n, k)
 
@@ -122,11 +139,29 @@ def _half_exp(b: Builder, x: Vector) -> Vector:
     return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n - 1.0, k - 1)
 
 
+def _erf_by_table(b: Builder, x: Vector) -> Vector:
+    """x base + x P(h): h is |x|'s distance from the nearest of 16 points, whose base (1, 1/2 or 1/4) and coefficients
+    come from registers. x base is exact, and P small beside it."""
+    x = b.at_least(b.at_most(x, 3.99), -3.99)
+    size = abs(x)
+    magic = FORMATS["f32"].magic
+    shifted = b.fma(size, 1 / table.ERF_STEP_F32, magic)
+    h = b.fma(shifted - magic, -table.ERF_STEP_F32, size)
+    nearest = shifted.bits()
+    *lower, small = [b.look_up(powers, nearest) for powers in table.ERF_PIECES_F32]
+    for coefficient in reversed(lower):
+        small = b.fma(small, h, coefficient)
+    result = b.fma(x, small, x * b.look_up(table.ERF_BASES_F32, nearest))
+    return b.at_least(b.at_most(result, 1.0), -1.0)
+
+
 _ERF = {"f32": (table.ERF_SMALL_F32, table.ERF_LARGE_F32, 4.0), "f64": (table.ERF_SMALL_F64, table.ERF_LARGE_F64, 6.0)}
 
 
 def erf(b: Builder, x: Vector) -> Vector:
     """x + x P(x^2) below 1, else 1 - exp(Q(|x|)) with Q fitted to log(erfc)."""
+    if x.kind == "f32" and b.avx512:
+        return _erf_by_table(b, x)
     small_table, large_table, limit = _ERF[x.kind]
     size = abs(x)
     small = b.fma(b.polynomial(small_table, x * x), x, x)

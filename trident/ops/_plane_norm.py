@@ -1,0 +1,121 @@
+"""What batch_norm, group_norm and instance_norm share above their kernels (_planes.py): autograd, and torch's way."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trident.ops._activation import ACTIVATIONS, FUSED
+from trident.ops._planes import backward, forward
+from trident.runtime import recompute, route
+
+F = torch.nn.functional
+
+
+class PlaneNorm(torch.autograd.Function):
+    """y, mean, var. mean and var, where given, are running statistics; else the results are what x has."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        groups: int,
+        w: Tensor | None,
+        b: Tensor | None,
+        residual: Tensor | None,
+        given: tuple[Tensor, Tensor] | None,
+        eps: float,
+        activation: str | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        of_given = given or (None, None)
+        y, mean, var = forward(x, groups, w, b, residual, of_given[0], of_given[1], eps, activation, dtype)
+        of_y = activation is not None and ACTIVATIONS[activation].differentiable_grad is not None
+        z = activation is not None and not of_y  # the backward takes z again
+        statistics = given or (mean, var)
+        ctx.save_for_backward(x, w, b, y if of_y else None, residual if z or residual is None else None, *statistics)
+        ctx.groups, ctx.eps, ctx.activation, ctx.given = groups, eps, activation, given is not None
+        ctx.residual = None if residual is None else residual.dtype
+        ctx.mark_non_differentiable(mean, var)
+        ctx.set_materialize_grads(False)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_none: None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 9
+        x, w, b, y, residual, mean, var = ctx.saved_tensors
+        if recompute.wanted():
+            return PlaneNorm._again(ctx, dy)
+        needs_dx, _, needs_dw, needs_db, needs_dr, *_ = ctx.needs_input_grad
+        keep = ctx.residual if needs_dr and ctx.activation is not None else None
+        how = ctx.eps, ctx.activation, ctx.given, needs_dw or needs_db, keep
+        dx, dz, dw, db = backward(dy, x, ctx.groups, w, b, y, residual, mean, var, *how)
+        dr = None if not needs_dr else dy if keep is None else dz
+        found_dw, found_db = (dw.to(w.dtype) if needs_dw else None), (db.to(b.dtype) if needs_db else None)
+        return dx if needs_dx else None, None, found_dw, found_db, dr, None, None, None, None
+
+    @staticmethod
+    def _again(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """The backward in torch's operators."""
+        x, w, b, y, residual, mean, var = ctx.saved_tensors
+        given = (mean, var) if ctx.given else None
+        if y is not None:  # as the activation's own backward
+            dy = ACTIVATIONS[ctx.activation].differentiable_grad(dy, y)  # type: ignore[misc]
+        later = None if y is not None else ctx.activation
+
+        def reference(x: Tensor, w: Tensor | None, b: Tensor | None, residual: Tensor | None) -> Tensor:
+            return finished(normalized(x, ctx.groups, w, b, given, ctx.eps), residual, later)
+
+        dx, dw, db, dr = recompute.gradients(reference, (x, w, b, residual), dy)
+        if residual is None and ctx.needs_input_grad[4]:
+            dr = dy
+        return dx, None, dw, db, dr, None, None, None, None
+
+
+def normalized(
+    x: Tensor, groups: int, w: Tensor | None, b: Tensor | None, given: tuple[Tensor, Tensor] | None, eps: float
+) -> Tensor:
+    """x_hat * w + b in torch's operators. groups: of channels; 0: statistics of channels, x's or those `given`."""
+    if groups:
+        return F.group_norm(x, groups, w, b, eps)
+    mean, var = given or (None, None)
+    return F.batch_norm(x, mean, var, w, b, given is None, 0.0, eps)
+
+
+def finished(z: Tensor, residual: Tensor | None, activation: str | None) -> Tensor:
+    """f(z + residual) in torch's operators."""
+    if residual is not None:
+        z = z + residual
+    return z if activation is None else ACTIVATIONS[activation].torch(z)
+
+
+def check(function: str, input: Tensor, residual: Tensor | None, activation: str | None) -> None:
+    """Raise ValueError for what only Trident takes: an activation without a kernel, a residual of another shape."""
+    if activation is not None and activation not in FUSED:
+        raise ValueError(f"{function}: activation is {activation!r}; expected one of {', '.join(sorted(FUSED))}")
+    if residual is not None and residual.shape != input.shape:
+        raise ValueError(f"{function}: residual is {list(residual.shape)}; expected input's shape {list(input.shape)}")
+
+
+def update(running: Tensor | None, found: Tensor, momentum: float) -> None:
+    """running = (1 - momentum) * running + momentum * found, in place and outside of any operator, as torch does."""
+    if running is None:
+        return
+    with torch.no_grad():
+        if running.dtype == found.dtype:
+            running.lerp_(found, momentum)
+        else:
+            running.copy_(torch.lerp(running.to(found.dtype), found, momentum))
+
+
+def disagreement(input: Tensor, parameters: tuple[Tensor | None, ...], residual: Tensor | None) -> str | None:
+    """Why the kernels cannot read these together, or None. Parameters, statistics too: all as input, or all float32
+    beside an input of 16 bits. (Autocast brings operands of any dtypes.)"""
+    given = [t for t in parameters if t is not None]
+    if any(t.shape != input.shape[1:2] for t in given):
+        return route.INVALID
+    dtypes = {t.dtype for t in given}
+    wide = {torch.float32} if input.dtype.itemsize == 2 else {input.dtype}
+    mixed = (dtypes - {input.dtype} and dtypes != wide) or (residual is not None and residual.dtype != input.dtype)
+    return "operands of several dtypes" if mixed and not torch.is_autocast_enabled(input.device.type) else None

@@ -1,0 +1,382 @@
+"""Kernels of batch_norm, group_norm and instance_norm (_plane_norm.py). x [N, C, *spatial]; S = size of spatial.
+
+A plane is the S elements of one channel of one sample: P = N * C planes, plane n * C + c. A statistic, a mean and a
+variance, is taken over J planes:
+
+    groups of channels   plane // K, K = C / groups; J = K                 (group_norm; instance_norm has K = 1)
+    channels             plane % C; J = N; here K is None                  (batch_norm)
+
+forward     x_hat  = (x - mean) / sqrt(var + eps)
+            z      = x_hat * w + b + residual
+            y      = f(z)                                                  f: a row of the table of activations, or none
+
+backward    dz     = f'(z) dy                                              f' from y where it is a function of y
+            p, q   = sums of dz * x_hat and dz over each plane
+            dx     = (dz * w - E[dz * w] - x_hat * E[dz * w * x_hat]) / sqrt(var + eps)
+            dw, db = sums of p and q over the samples;  d residual = dz
+            where mean and var were given, not taken from x: dx without its two means
+
+A statistic whose planes fit into a tile is the work of one program: x is read once. Else one kernel takes moments (or p
+and q) of parts of planes, one merges them, one writes. These see planes as lines (lang/lines.py), so that channels_last
+memory, whose planes interleave, is read as it lies.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trident.lang.lines import along, line_sum, line_tile, per_line
+from trident.lang.moments import HEAD, merged, shifted_moments
+from trident.lang.tile import load
+from trident.ops import _plane_rows
+from trident.ops._activation import ACTIVATIONS
+from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
+from trident.runtime import tuning
+from trident.runtime.launch import launch
+from trident.runtime.layout import memory_format
+from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
+
+
+@triton.jit
+def _statistic(plane, C, K):
+    return plane % C if K is None else plane // K
+
+
+@triton.jit
+def _part(plane, P, splits, K):
+    """Where part 0 of a plane lies in the table of parts [splits, P] (K is None) or [P, splits]."""
+    return plane if K is None else plane * splits
+
+
+@triton.jit
+def _moments_kernel(
+    parts, x, P, S, inner, K, STEP,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """How many elements, mean and m2 of each part, STEP chunks, of each plane: parts [3, table of parts]."""
+    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
+    first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
+    n, mean, m2 = (
+        per_line(0.0, x, AXIS, BLOCK_M),
+        per_line(0.0, x, AXIS, BLOCK_M),
+        per_line(0.0, x, AXIS, BLOCK_M),
+    )
+    for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
+        s = along(chunk, AXIS, BLOCK_N)
+        inside = exist & (s < S)
+        size = per_line(0.0, x, AXIS, BLOCK_M) + tl.minimum(S - chunk * tl.full((), BLOCK_N, tl.int64), BLOCK_N)
+        head = chunk * tl.full((), BLOCK_N, tl.int64) + along(0, AXIS, HEAD)
+        near = line_sum(load(x + start + head * inner, exist & (head < S)), AXIS) / tl.minimum(size, HEAD)
+        b_mean, b_m2 = shifted_moments(load(x + start + s * inner, inside), inside, size, near, AXIS)
+        n, mean, m2 = merged(n, mean, m2, size, b_mean, b_m2)
+    entries = P * tl.full((), 1, tl.int64) * splits
+    at = parts + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
+    tl.store(at, n, exist)
+    tl.store(at + entries, mean, exist)
+    tl.store(at + 2 * entries, m2, exist)
+
+
+@triton.jit
+def _merge_kernel(
+    mean, var, parts, R, J, inner, n,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """mean and var [R] from parts [3, R lines of J]: two walks over means, so that they cannot cancel."""
+    rows, start, exist = line_tile(tl.program_id(0), R, J, inner, AXIS, SPAN, BLOCK_M)
+    entries = R * tl.full((), 1, tl.int64) * J
+    total = per_line(0.0, parts, AXIS, BLOCK_M)
+    for chunk in range(0, tl.cdiv(J, BLOCK_N)):
+        j = along(chunk, AXIS, BLOCK_N)
+        at, inside = parts + start + j * inner, exist & (j < J)
+        total += line_sum(load(at, inside) * load(at + entries, inside), AXIS)
+    b_mean = total / n
+    m2 = per_line(0.0, parts, AXIS, BLOCK_M)
+    for chunk in range(0, tl.cdiv(J, BLOCK_N)):
+        j = along(chunk, AXIS, BLOCK_N)
+        at, inside = parts + start + j * inner, exist & (j < J)
+        delta = load(at + entries, inside) - b_mean
+        m2 += line_sum(load(at + 2 * entries, inside) + load(at, inside) * delta * delta, AXIS)
+    tl.store(mean + rows, b_mean, exist)
+    tl.store(var + rows, m2 / n, exist)
+
+
+@triton.jit
+def _apply_kernel(
+    y, mean, var, x, w, b, residual, P, S, C, K, inner, EPS: tl.constexpr, F: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
+    s = along(tl.program_id(1), AXIS, BLOCK_N)
+    at, inside = start + s * inner, exist & (s < S)
+    row = _statistic(planes, C, K)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
+    b_y = affine(load(x + at, inside) - b_mean, b_rstd * b_w, b_b, residual, at, inside)
+    tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside)
+
+
+@triton.jit
+def _sums_kernel(
+    sums, dz, dy, x, y, w, b, residual, mean, var, P, S, C, K, inner, STEP, EPS: tl.constexpr, GRAD: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
+    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
+    row = _statistic(planes, C, K)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
+    first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
+    p, q = per_line(0.0, sums, AXIS, BLOCK_M), per_line(0.0, sums, AXIS, BLOCK_M)
+    for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
+        s = along(chunk, AXIS, BLOCK_N)
+        at, inside = start + s * inner, exist & (s < S)
+        centered = tl.where(inside, load(x + at, inside) - b_mean, 0.0)
+        b_dz = dz_of(dy, centered, y, b_rstd * b_w, b_b, residual, at, inside, GRAD)
+        if dz is not None:
+            tl.store(dz + at, b_dz, inside)
+        p += line_sum(b_dz * centered, AXIS)
+        q += line_sum(b_dz, AXIS)
+    at = sums + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
+    tl.store(at, p * b_rstd, exist)
+    tl.store(at + P * tl.full((), 1, tl.int64) * splits, q, exist)
+
+
+@triton.jit
+def _means_kernel(
+    sums, means, dw, db, w, R, J, inner, n, splits, C, K,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """E[dz * w * x_hat] and E[dz * w] of each statistic from sums [2, R lines of J]: means [2, R].
+
+    Where a statistic is a channel (K is None) the sums without w are dw and db.
+    """
+    rows, start, exist = line_tile(tl.program_id(0), R, J, inner, AXIS, SPAN, BLOCK_M)
+    entries = R * tl.full((), 1, tl.int64) * J
+    p, q = per_line(0.0, sums, AXIS, BLOCK_M), per_line(0.0, sums, AXIS, BLOCK_M)
+    for chunk in range(0, tl.cdiv(J, BLOCK_N)):
+        j = along(chunk, AXIS, BLOCK_N)
+        at, inside = sums + start + j * inner, exist & (j < J)
+        b_p, b_q = load(at, inside), load(at + entries, inside)
+        if w is not None and K is not None:
+            b_w = load(w + (rows * K + j // splits) % C, inside)
+            b_p, b_q = b_p * b_w, b_q * b_w
+        p += line_sum(b_p, AXIS)
+        q += line_sum(b_q, AXIS)
+    if dw is not None:
+        tl.store(dw + rows, p, exist)
+        tl.store(db + rows, q, exist)
+    if w is not None and K is None:
+        b_w = load(w + rows, exist)
+        p, q = p * b_w, q * b_w
+    if means is not None:
+        tl.store(means + rows, p / n, exist)
+        tl.store(means + R + rows, q / n, exist)
+
+
+@triton.jit
+def _dx_kernel(
+    dx, means, dy, x, y, w, b, residual, mean, var, P, S, C, K, R, inner, EPS: tl.constexpr, GRAD: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
+    s = along(tl.program_id(1), AXIS, BLOCK_N)
+    at, inside = start + s * inner, exist & (s < S)
+    row = _statistic(planes, C, K)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, planes % C, exist)
+    if means is not None:
+        p, q = load(means + row, exist) * b_rstd * b_rstd, load(means + R + row, exist) * b_rstd
+    scale = b_rstd * b_w
+    centered = load(x + at, inside) - b_mean
+    b_dx = dz_of(dy, centered, y, scale, b_b, residual, at, inside, GRAD) * scale
+    if means is not None:
+        b_dx -= q + centered * p
+    tl.store(dx + at, b_dx, inside)
+
+
+class _View(NamedTuple):
+    """x as the kernels see it: P planes of S elements, of C channels; R statistics over J planes each; K as above."""
+
+    P: int
+    S: int
+    C: int
+    K: int | None
+    R: int
+    J: int
+    last: bool  # channels are the last axis in memory: planes interleave
+
+    def lines(self) -> tuple[int, int, int]:
+        """outer, N, inner of the planes as lines along S."""
+        return (self.P // self.C, self.S, self.C) if self.last else (self.P, self.S, 1)
+
+    def parts(self, splits: int) -> tuple[int, int, int]:
+        """outer, N, inner of the table of parts as lines along what one statistic is taken over."""
+        return (1, splits * self.J, self.C) if self.K is None else (self.R, splits * self.J, 1)
+
+    def steps(self) -> tuple[int, int]:
+        """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
+        return (1, self.C) if self.K is None else (self.K, 1)
+
+
+def _seen(groups: int, x: Tensor) -> tuple[_View, torch.memory_format]:
+    """How x is seen, and the memory format that this takes. groups: of channels; 0: a statistic is a channel."""
+    N, C = x.shape[:2]
+    S = math.prod(x.shape[2:])
+    form = memory_format(x)
+    last = form != torch.contiguous_format
+    if groups:
+        return _View(N * C, S, C, C // groups, N * groups, C // groups, last), form
+    if last or S == 1:  # [N, C] is [rows, channels] in memory, and so is [N, S, C]
+        return _View(C, N * S, C, None, C, 1, True), form
+    return _View(N * C, S, C, None, C, N, False), form
+
+
+def _contiguous(form: torch.memory_format, *tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous(memory_format=form) for t in tensors]
+
+
+def _small(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Tensors with one element a channel."""
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
+@op("plane_norm")
+def forward(
+    x: Tensor,
+    groups: int,
+    w: Tensor | None,
+    b: Tensor | None,
+    residual: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    activation: str | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, in x's memory format, and mean and (biased) variance of each statistic, [R]; empty where they were given."""
+    v, form = _seen(groups, x)
+    x, residual = _contiguous(form, x, residual)  # type: ignore[assignment]
+    w, b, mean, var = _small(w, b, mean, var)
+    y = torch.empty_like(x, dtype=dtype, memory_format=form)
+    given = mean is not None
+    found_mean, found_var = (x.new_empty(0 if given else v.R, dtype=compute_dtype(x)) for _ in range(2))
+    f = None if activation is None else ACTIVATIONS[activation].f
+    constants = {"EPS": eps, "F": f}
+    if not given:
+        plan = tuning.plane_rows(
+            v.R, v.J, v.S, v.K is None, x.device, tuning.registers(x.dtype, 2 + (residual is not None))
+        )
+        if not plan.loops and not v.last:
+            args = y, found_mean, found_var, x, w, b, residual, v.R, v.J, v.S, v.C, *v.steps()
+            kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
+            launch(kernel, plan.grid, *args, **constants, **plan.meta)
+            return y, found_mean, found_var
+        _take_moments(found_mean, found_var, x, v)
+        mean, var = found_mean, found_var
+    plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
+    rest = v.P, v.S, v.C, v.K, v.lines()[2]
+    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **constants, **plan.meta)
+    return y, found_mean, found_var
+
+
+def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
+    plan = tuning.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
+    splits = plan.grid[-1]
+    parts = mean.new_empty(3, splits * v.P)
+    launch(_moments_kernel, plan.grid, parts, x, v.P, v.S, v.lines()[2], v.K, **plan.meta)
+    outer, J, inner = v.parts(splits)
+    plan = tuning.lines(outer, J, inner, x.device, 3)
+    launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
+
+
+@op("plane_norm_backward")
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    groups: int,
+    w: Tensor | None,
+    b: Tensor | None,
+    y: Tensor | None,
+    residual: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    activation: str | None,
+    given: bool,
+    affine: bool,
+    keep: torch.dtype | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dx, dz of dtype `keep` in x's memory format, dw and db [C] in the dtype of sums; empty: dz without `keep`, dw and
+    db unless `affine`. given: mean and var do not depend on x. f' is taken from y, where given, else from the rest."""
+    v, form = _seen(groups, x)
+    dy, x, y, residual = _contiguous(form, dy, x, y, residual)  # type: ignore[assignment]
+    w, b, mean, var = _small(w, b, mean, var)  # type: ignore[assignment]
+    dx = torch.empty_like(x, memory_format=form)
+    dz = None if keep is None else torch.empty_like(x, dtype=keep, memory_format=form)
+    dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
+    grad = None if activation is None else ACTIVATIONS[activation].grad
+    live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
+    saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
+    plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
+    if not (plan.loops or v.last or given):
+        sums = dw.new_empty(2, v.P) if affine else None
+        args = dx, dz, sums, *saved, v.R, v.J, v.S, v.C, v.P, *v.steps()
+        kernel = _plane_rows.walk_backward_kernel if "ROWS" in plan.meta else _plane_rows.keep_backward_kernel
+        launch(kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
+        if sums is not None:
+            _over_samples(dw, db, sums, v)
+        return dx, _some(dz, x), dw, db
+    means = None if given else dw.new_empty(2, v.R)
+    if means is not None or affine or dz is not None:
+        _take_sums(means, dw if affine else None, db if affine else None, dz, saved, v, eps, grad, live)
+    if dz is not None:  # it takes the place of dy, and holds f'
+        saved, grad = (dz, x, None, w, b, None, mean, var), None
+    plan = tuning.plane_tiles(*v.lines(), x.device, live)
+    rest = v.P, v.S, v.C, v.K, v.R, v.lines()[2]
+    launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **plan.meta)
+    return dx, _some(dz, x), dw, db
+
+
+def _some(t: Tensor | None, x: Tensor) -> Tensor:
+    return x.new_empty(0) if t is None else t
+
+
+def _take_sums(
+    means: Tensor | None,
+    dw: Tensor | None,
+    db: Tensor | None,
+    dz: Tensor | None,
+    saved: tuple[Tensor | None, ...],
+    v: _View,
+    eps: float,
+    grad: Any,
+    live: int,
+) -> None:
+    """Write dz, and the sums that follow from it: means [2, R], dw and db [C], each unless it is None."""
+    x, w = saved[1], saved[3]
+    assert x is not None
+    plan = tuning.line_parts(*v.lines(), x.device, live)
+    splits = plan.grid[-1]
+    sums = x.new_empty(2, splits * v.P, dtype=compute_dtype(x))
+    args = sums, dz, *saved, v.P, v.S, v.C, v.K, v.lines()[2]
+    launch(_sums_kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
+    if means is not None or v.K is None:
+        outer, J, inner = v.parts(splits)
+        plan = tuning.lines(outer, J, inner, x.device, 2)
+        direct = (None, None) if v.K is not None else (dw, db)
+        args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits, v.C, v.K
+        launch(_means_kernel, plan.grid, *args, **plan.meta)
+    if dw is not None and db is not None and v.K is not None:
+        _over_samples(dw, db, sums, v)
+
+
+def _over_samples(dw: Tensor, db: Tensor, sums: Tensor, v: _View) -> None:
+    """dw and db [C] from sums [2, N, C, splits] of p and q (statistics of channels: [2, splits, N, C])."""
+    shape, dims = ((2, -1, v.C), (0,)) if v.K is None else ((2, v.P // v.C, v.C, -1), (0, 2))
+    for out, part in zip((dw, db), sums.view(shape), strict=True):
+        torch.sum(part, dims, out=out)

@@ -1,0 +1,175 @@
+"""Resampling: every element of y is a weighted sum of a few elements of x, its taps, on each axis by itself.
+
+    y[o1, o2, ...] = sum over taps k1, k2, ... of w1 w2 ... x[i1, i2, ...]        i1, w1 = tap(o1, k1), ...
+
+Padding has one tap without a weight, linear interpolation two, cubic four (lang/taps.py). The gradient is a resampling
+too: the taps of an input are the outputs that it is a tap of. So forward and backward are one kernel, which gathers:
+no atomics, each element written once.
+
+Tensors are taken as they lie in memory, [planes, D, H, W, N]: up to three axes of rows, and columns N side by side,
+which are the last axis that is resampled (contiguous) or the channels (channels_last).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trident.lang import taps
+from trident.lang.tile import accumulator, from_bits, load
+from trident.runtime import tuning
+from trident.runtime.launch import launch
+from trident.runtime.layout import memory_format
+from trident.runtime.op import op
+
+
+@triton.jit
+def _tap(TAP: tl.constexpr, MOVED: tl.constexpr, at, k, n_in, n_out, a):
+    if MOVED:
+        i, w, found = TAP(at, k, n_in, n_out, a)
+    else:
+        i, w, found = at, tl.full((1, 1), 1.0, tl.float32), at < n_out
+    return i, w, found
+
+
+@triton.jit
+def _resample_kernel(
+    y, x, value, M, PLANE, ROWS, OD, OH, OW, ON, LD, LH, LW, LN, TD, TH, TW, TN, AD, AH, AW, AN,
+    TAP: tl.constexpr, WEIGHTED: tl.constexpr, SINGLE: tl.constexpr,
+    MOVED_D: tl.constexpr, MOVED_H: tl.constexpr, MOVED_W: tl.constexpr, MOVED_N: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """y: M rows [planes, OD, OH, OW] of ON elements, ROWS a plane; x: planes of PLANE elements [LD, LH, LW, LN].
+
+    T: the taps of an axis. SINGLE: one of each, without weights; where it does not exist y is `value` (bits).
+    """
+    tiles = tl.cdiv(ON, BLOCK_N)
+    # a 64-bit division is slow: one for the tile, then 32-bit ones for its rows
+    begin = tl.program_id(0) // tiles * tl.full((), BLOCK_M, tl.int64)
+    plane = begin // ROWS
+    at = (begin - plane * ROWS).to(tl.int32) + tl.arange(0, BLOCK_M)[:, None]
+    rows, planes, at = begin + tl.arange(0, BLOCK_M)[:, None], plane + at // ROWS, at % ROWS
+    d, h, w = at // (OH * OW), at // OW % OH, at % OW
+    n = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    x += planes * PLANE
+    y += rows * ON + n
+    inside = (rows < M) & (n < ON)
+    if SINGLE:
+        i_d, _, in_d = _tap(TAP, MOVED_D, d, 0, LD, OD, AD)
+        i_h, _, in_h = _tap(TAP, MOVED_H, h, 0, LH, OH, AH)
+        i_w, _, in_w = _tap(TAP, MOVED_W, w, 0, LW, OW, AW)
+        i_n, _, in_n = _tap(TAP, MOVED_N, n, 0, LN, ON, AN)
+        row = ((i_d.to(tl.int64) * LH + i_h) * LW + i_w) * LN
+        found = inside & (in_d & in_h & in_w) & in_n
+        if value is None:
+            b_x = tl.load(x + row + i_n, found)
+        else:
+            other = from_bits(value)
+            if x.dtype.element_ty != tl.float64:
+                other = other.to(tl.float32)
+            b_x = tl.where(found, tl.load(x + row + i_n, found), other.to(x.dtype.element_ty))
+        tl.store(y, b_x, inside)
+    else:
+        b_y = accumulator(x, BLOCK_M, BLOCK_N)
+        for k_n in range(TN):
+            i_n, w_n, in_n = _tap(TAP, MOVED_N, n, k_n, LN, ON, AN)
+            in_n = inside & in_n
+            for k in range(TD * TH * TW):
+                i_d, w_d, in_d = _tap(TAP, MOVED_D, d, k // (TH * TW), LD, OD, AD)
+                i_h, w_h, in_h = _tap(TAP, MOVED_H, h, k // TW % TH, LH, OH, AH)
+                i_w, w_w, in_w = _tap(TAP, MOVED_W, w, k % TW, LW, OW, AW)
+                row = ((i_d.to(tl.int64) * LH + i_h) * LW + i_w) * LN
+                b_x = load(x + row + i_n, in_n & (in_d & in_h & in_w))
+                if WEIGHTED:
+                    b_y += b_x * (w_d * w_h * w_w).to(b_y.dtype) * w_n.to(b_y.dtype)
+                else:
+                    b_y += b_x
+        tl.store(y, b_y, inside)
+
+
+class Way(NamedTuple):
+    """How an axis is resampled. taps: their greatest number, where it has n_in elements, gets n_out, and is told a."""
+
+    tap: Any
+    taps: Callable[[int, int, int], int] = lambda n_in, n_out, a: 1
+    weighted: bool = False
+
+
+WAYS: dict[str, Way] = {
+    "constant": Way(taps.constant),
+    "reflect": Way(taps.reflect),
+    "reflect_grad": Way(taps.reflect_grad, lambda n_in, n_out, a: 3),
+    "replicate": Way(taps.replicate),
+    "replicate_grad": Way(taps.replicate_grad, lambda n_in, n_out, a: 1 + n_in - n_out),
+    "circular": Way(taps.circular),
+    "circular_grad": Way(taps.circular_grad, lambda n_in, n_out, a: 3),
+}
+WIDEST = (
+    2**31 - 2**20
+)  # elements: rows of a plane and columns are counted in 32 bits, and the last tile reaches further
+
+
+class Axis(NamedTuple):
+    n_in: int  # elements read
+    n_out: int  # and written
+    a: int  # the parameter of its taps
+    moved: bool
+
+
+def fold(axes: Sequence[Axis], constant: bool) -> tuple[int, list[Axis]]:
+    """Planes, and the fewest axes that say the same. An axis that stays is one with the staying axis before it, and,
+    where the value of what is outside is `constant`, with any axis before it."""
+    folded: list[Axis] = []
+    planes = 1
+    for axis in axes:
+        if not axis.moved and not folded:
+            planes *= axis.n_out
+        elif not axis.moved and (constant or not folded[-1].moved):
+            n_in, n_out, a, moved = folded[-1]
+            folded[-1] = Axis(n_in * axis.n_out, n_out * axis.n_out, a * axis.n_out, moved)
+        else:
+            folded.append(axis)
+    return planes, folded or [Axis(1, 1, 0, False)]
+
+
+@tuning.heuristic
+def _geometry(how: str, dims: int, device: torch.device, *numbers: int) -> tuning.Plan:
+    """numbers: the sizes of x, those of y, and the parameters, `dims` each, in the order of memory."""
+    way = WAYS[how]
+    sizes = zip(numbers[:dims], numbers[dims : 2 * dims], numbers[2 * dims :], strict=True)
+    planes, axes = fold([Axis(n_in, n_out, a, n_in != n_out or a != 0) for n_in, n_out, a in sizes], how == "constant")
+    *rows, column = axes
+    axes = [*[Axis(1, 1, 0, False)] * (3 - len(rows)), *rows, column]
+    meta: dict[str, Any] = {"PLANE": math.prod(axis.n_in for axis in axes)}
+    counts = []
+    for name, axis in zip("DHWN", axes, strict=True):
+        counts.append(way.taps(axis.n_in, axis.n_out, axis.a) if axis.moved else 1)
+        meta |= {f"O{name}": axis.n_out, f"L{name}": axis.n_in, f"T{name}": counts[-1], f"A{name}": axis.a}
+        meta[f"MOVED_{name}"] = axis.moved
+    each = math.prod(axis.n_out for axis in axes[:3])
+    plan = tuning.resampled(planes * each, column.n_out, device)
+    single = not way.weighted and max(counts) == 1
+    flags = {"M": planes * each, "ROWS": each, "TAP": way.tap, "WEIGHTED": way.weighted, "SINGLE": single}
+    return tuning.Plan(plan.grid, {**meta, **flags, **plan.meta})
+
+
+@op("resample")
+def resample(
+    x: Tensor, how: str, size: Sequence[int], a: Sequence[int], value: int | None, dtype: torch.dtype, keep: bool
+) -> Tensor:
+    """x -> y of shape `size`. `a`: the parameter of each axis; keep: y lies as x (channels_last), else contiguous."""
+    form = memory_format(x) if keep else torch.contiguous_format
+    x = x.contiguous(memory_format=form)
+    y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
+    last = form != torch.contiguous_format
+
+    def order(numbers: Sequence[int]) -> list[int]:
+        return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)
+
+    plan = _geometry(how, y.dim(), x.device, *order(x.shape), *order(size), *order(a))
+    launch(_resample_kernel, plan.grid, y, x, value, **plan.meta)
+    return y
