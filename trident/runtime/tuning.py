@@ -474,7 +474,7 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
-    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    16384: ("gelu_tanh", "kl_div", "masked_softmax", "softsign", "tanhshrink"),
     32768: ("instance_norm", "rrelu", "tanh"),
     65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
