@@ -56,6 +56,7 @@ from trident.ops._margin_loss import margin_ranking_loss as margin_ranking_loss
 from trident.ops._margin_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._margin_loss import triplet_margin_loss as triplet_margin_loss
 from trident.ops._margin_loss import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from trident.ops._masked_softmax import masked_softmax as masked_softmax
 from trident.ops._max_pool import adaptive_max_pool1d as adaptive_max_pool1d
 from trident.ops._max_pool import adaptive_max_pool2d as adaptive_max_pool2d
 from trident.ops._max_pool import adaptive_max_pool3d as adaptive_max_pool3d

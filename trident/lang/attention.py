@@ -49,8 +49,8 @@ def logits(
 
 
 @triton.jit
-def dropped(x, seed, queries, keys, head_index, bound, scale):
-    """x / (1 - p) or 0: a function of seed and place only. `scale` holds the bits of 1 / (1 - p)."""
+def dropout(x, seed, queries, keys, head_index, bound, scale):
+    """D of tile x: 1 / (1 - p) or 0, a function of seed and place only. `scale` holds the bits of 1 / (1 - p)."""
     zero = tl.zeros(x.shape, tl.int32)
     random, _, _, _ = tl.philox(tl.load(seed), zero + keys, zero + queries, zero + head_index, zero, ROUNDS)
-    return x * tl.where(at_least(random, bound), from_bits(scale), 0.0).to(x.dtype)
+    return tl.where(at_least(random, bound), from_bits(scale), 0.0).to(x.dtype)

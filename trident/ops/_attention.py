@@ -29,7 +29,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.attention import dropped, head, logits, places
+from trident.lang.attention import dropout, head, logits, places
 from trident.lang.lines import finite
 from trident.lang.tile import accumulator, load, matrix, nearest, row_sum
 from trident.ops._dropout import _run_time, seed_for
@@ -64,7 +64,7 @@ def _accumulated(
     shrink, b_p = tl.exp2(top - base), tl.exp2(z - base)
     total = total * shrink + row_sum(b_p)
     if seed is not None:
-        b_p = dropped(b_p, seed, queries, keys[None, :], this_head, bound, keep)
+        b_p *= dropout(b_p, seed, queries, keys[None, :], this_head, bound, keep)
     b_v = matrix(v + keys[:, None].to(tl.int64) * v_s + d * v_e, in_v)
     b_y = tl.dot(b_p.to(b_v.dtype), b_v, b_y * shrink, input_precision=PRECISION, out_dtype=b_y.dtype)
     return b_y, higher, total
@@ -136,8 +136,8 @@ def _tile_gradients(
     b_p = tl.exp2(logits(x, mask, queries, keys, m_l, m_s, L, S, SCALE, CAUSAL, True) - b_lse)
     b_pd = b_p
     if seed is not None:
-        b_pd = dropped(b_p, seed, queries, keys, this_head, bound, keep)
-        b_dp = dropped(b_dp, seed, queries, keys, this_head, bound, keep)
+        b_d = dropout(b_p, seed, queries, keys, this_head, bound, keep)
+        b_pd, b_dp = b_p * b_d, b_dp * b_d
     return b_pd, b_p * (b_dp - b_delta)
 
 
@@ -249,9 +249,9 @@ def _queries_kernel(
 def _kept_kernel(y, seed, L, S, bound, keep, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr):
     queries, keys = places(tl.program_id(0), BLOCK_L)[:, None], places(tl.program_id(1), BLOCK_S)[None, :]
     this_head = tl.program_id(2)
-    ones = accumulator(y, BLOCK_L, BLOCK_S) + 1
+    b_y = dropout(accumulator(y, BLOCK_L, BLOCK_S), seed, queries, keys, this_head, bound, keep)
     at = (this_head.to(tl.int64) * L + queries) * S + keys
-    tl.store(y + at, dropped(ones, seed, queries, keys, this_head, bound, keep), (queries < L) & (keys < S))
+    tl.store(y + at, b_y, (queries < L) & (keys < S))
 
 
 def _four(t: Tensor) -> Tensor:
