@@ -35,6 +35,7 @@ from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._glu import glu as glu
 from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
+from trident.ops._interpolate import interpolate as interpolate
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._nll_loss import nll_loss as nll_loss

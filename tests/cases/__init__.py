@@ -5,10 +5,10 @@ One file a family. A case is named after its function; what follows a dot tells 
 
 import dataclasses
 
-from tests.cases import activation, dropout, linear, loss, normalization, padding, pooling, softmax
+from tests.cases import activation, dropout, linear, loss, normalization, padding, pooling, softmax, vision
 from tests.cases.case import Case
 
-FAMILIES = (activation, dropout, linear, loss, normalization, padding, pooling, softmax)
+FAMILIES = (activation, dropout, linear, loss, normalization, padding, pooling, softmax, vision)
 CASES = {
     name: dataclasses.replace(case, name=name.split(".")[0])
     for family in FAMILIES

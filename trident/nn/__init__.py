@@ -87,3 +87,6 @@ from trident.nn.padding import ZeroPad3d as ZeroPad3d
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
+from trident.nn.upsampling import Upsample as Upsample
+from trident.nn.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
+from trident.nn.upsampling import UpsamplingNearest2d as UpsamplingNearest2d

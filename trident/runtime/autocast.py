@@ -7,6 +7,11 @@ its input as it is and writes a float32 output. `tests/test_autocast.py` compare
 import torch
 from torch import Tensor
 
+UPSAMPLES = (
+    *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+)
+
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
@@ -31,6 +36,7 @@ ATEN = {
     "softplus": "softplus",
     **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
     **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
+    **{name: name for name in UPSAMPLES},
 }
 
 LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
@@ -38,7 +44,7 @@ LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", 
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"rms_norm", "softmax", "softplus"})
+    | frozenset({"rms_norm", "softmax", "softplus", *UPSAMPLES})
     | LOSSES,
     "cpu": frozenset({"adaptive_avg_pool3d", "binary_cross_entropy", "cross_entropy", "nll_loss"})
     | frozenset({"reflection_pad1d", "reflection_pad2d"})
