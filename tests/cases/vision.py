@@ -1,7 +1,7 @@
 """Cases of trident.nn.upsampling, pixelshuffle and channelshuffle."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from tests.cases.case import Case, Errors, Shape
 
 LINES = ((2, 3, 4), (1, 2, 1), (3, 5, 33), (1, 2, 700))
 PLANES = ((2, 3, 4, 5), (1, 2, 1, 1), (3, 7, 33, 3), (1, 3, 60, 70))
-SPACES = ((2, 3, 3, 4, 5), (1, 2, 1, 1, 2), (1, 5, 3, 9, 4))
+SPACES = ((2, 3, 3, 4, 5), (1, 2, 1, 2, 2), (1, 5, 3, 9, 4))
 BENCH = ((1, 4, 16, 16), (4, 16, 32, 32), (8, 32, 128, 128))
 
 BAD: Errors = (
@@ -36,12 +36,13 @@ def _interpolate(
     errors: Errors = (),
     bench: Sequence[Shape] = (),
     most: int = 64,  # outputs that an input is a tap of
+    call: Callable[..., torch.Tensor] | None = None,  # with literal factors: torch cannot trace symbolic fractions
     **options: Any,
 ) -> Case:
     named = {"mode": mode, **options} if cls == "Upsample" else {k: v for k, v in options.items() if "corners" not in k}
     return Case(
-        ours=lambda x: T.interpolate(x, mode=mode, **options),
-        reference=lambda x: F.interpolate(x, mode=mode, **options),
+        ours=lambda x: call(T.interpolate, x) if call else T.interpolate(x, mode=mode, **options),
+        reference=lambda x: call(F.interpolate, x) if call else F.interpolate(x, mode=mode, **options),
         shapes=shapes,
         reduced=lambda shape: max(most, math.prod(shape[2:]) if mode == "area" else 1),
         errors=errors,
@@ -54,19 +55,34 @@ def _interpolate(
 CASES: dict[str, Case] = {
     "interpolate": _interpolate(PLANES, "nearest", scale_factor=2, errors=BAD, bench=BENCH),
     "interpolate.nearest_line": _interpolate(LINES, "nearest", size=11),
-    "interpolate.nearest_space": _interpolate(SPACES, "nearest", scale_factor=(2, 0.7, 3)),
+    "interpolate.nearest_space": _interpolate(
+        SPACES, "nearest", scale_factor=(2, 0.7, 3), call=lambda f, x: f(x, scale_factor=(2, 0.7, 3))
+    ),
     "interpolate.nearest2d": _interpolate(PLANES, "nearest", "UpsamplingNearest2d", size=(9, 3)),
-    "interpolate.exact_line": _interpolate(LINES, "nearest-exact", scale_factor=1.6),
+    "interpolate.exact_line": _interpolate(
+        LINES, "nearest-exact", scale_factor=1.6, call=lambda f, x: f(x, scale_factor=1.6, mode="nearest-exact")
+    ),
     "interpolate.exact": _interpolate(PLANES, "nearest-exact", size=(7, 2)),
     "interpolate.exact_space": _interpolate(SPACES, "nearest-exact", scale_factor=2),
-    "interpolate.linear": _interpolate(LINES, "linear", scale_factor=2.5),
+    "interpolate.linear": _interpolate(
+        LINES, "linear", scale_factor=2.5, call=lambda f, x: f(x, scale_factor=2.5, mode="linear")
+    ),
     "interpolate.linear_aligned": _interpolate(LINES, "linear", size=9, align_corners=True),
     "interpolate.bilinear": _interpolate(PLANES, "bilinear", scale_factor=2, bench=BENCH),
     "interpolate.bilinear2d": _interpolate(PLANES, "bilinear", "UpsamplingBilinear2d", size=(7, 9), align_corners=True),
     "interpolate.bilinear_less": _interpolate(
-        (PLANES[0], *PLANES[2:]), "bilinear", scale_factor=0.4, recompute_scale_factor=True
+        (PLANES[0], *PLANES[2:]),
+        "bilinear",
+        scale_factor=0.4,
+        recompute_scale_factor=True,
+        call=lambda f, x: f(x, scale_factor=0.4, mode="bilinear", recompute_scale_factor=True),
     ),
-    "interpolate.trilinear": _interpolate(SPACES, "trilinear", scale_factor=(2, 1, 1.5)),
+    "interpolate.trilinear": _interpolate(
+        SPACES,
+        "trilinear",
+        scale_factor=(2, 1, 1.5),
+        call=lambda f, x: f(x, scale_factor=(2, 1, 1.5), mode="trilinear"),
+    ),
     "interpolate.trilinear_aligned": _interpolate(SPACES, "trilinear", size=(1, 5, 3), align_corners=True),
     "interpolate.bicubic": _interpolate(PLANES, "bicubic", scale_factor=2, bench=BENCH),
     "interpolate.bicubic_less": _interpolate(PLANES, "bicubic", size=3),

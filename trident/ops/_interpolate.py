@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from trident.ops import _adaptive_avg_pool
-from trident.ops._resample import WIDEST, float32, resample
-from trident.runtime import autocast, exact, recompute, route
+from trident.ops._resample import WIDEST, resample
+from trident.runtime import autocast, recompute, route
 
 # mode -> the ranks of input that it takes, the way of an axis, torch's name with the number of axes to follow
 MODES: dict[str, tuple[tuple[int, ...], str, str]] = {
@@ -42,14 +42,24 @@ LONGEST = 2**23  # outputs of an axis whose nearest inputs float32 tells apart
 
 
 class _Interpolate(torch.autograd.Function):
-    """Keeps nothing but the input's shape. steps: for each axis, the bits of the caller's, or 0."""
+    """Keeps nothing but the input's shape. size: None where the scale factors say it: torch.compile, with symbolic
+    sizes, hands a Function no products of them."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, size: tuple[int, ...], way: str, steps: tuple[int, ...], dtype: torch.dtype, how: Any
+        ctx: Any,
+        x: Tensor,
+        size: tuple[int, ...] | None,
+        way: str,
+        factors: tuple[float, ...],
+        dtype: torch.dtype,
+        how: Any,
     ) -> Tensor:
-        ctx.like, ctx.way, ctx.steps, ctx.how = (x.shape, x.dtype), way, steps, how
-        return resample(x, way, [*x.shape[:2], *size], [0, 0, *steps], None, dtype, True)
+        size = _scaled(x, factors) if size is None else size
+        # torch ignores the factors where corners are aligned
+        steps = [1 / f for f in factors] if factors and not way.endswith("aligned") else [0.0] * len(size)
+        ctx.like, ctx.way, ctx.steps, ctx.how = (x.shape, x.dtype), way, [0.0, 0.0, *steps], how
+        return resample(x, way, [*x.shape[:2], *size], ctx.steps, 0.0, dtype, True)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -58,8 +68,12 @@ class _Interpolate(torch.autograd.Function):
             x = torch.zeros((), dtype=dtype, device=dy.device).expand(shape).requires_grad_()
             found = recompute.gradients(lambda x: torch.nn.functional.interpolate(x, *ctx.how), (x,), dy)
             return *found, None, None, None, None, None
-        dx = resample(dy, f"{ctx.way}_grad", shape, [0, 0, *ctx.steps], None, dtype, True)
+        dx = resample(dy, f"{ctx.way}_grad", shape, ctx.steps, 0.0, dtype, True)
         return dx, None, None, None, None, None
+
+
+def _scaled(x: Tensor, factors: Sequence[float]) -> tuple[int, ...]:
+    return tuple([torch.sym_int(n * f) for n, f in zip(x.shape[2:], factors, strict=True)])
 
 
 def _listed(value: Any, axes: int, kinds: tuple[type, ...]) -> list[Any] | None:
@@ -83,24 +97,24 @@ def _sizes(
         given = _listed(scale_factor, axes, (int, float))
         if given is None or any(f <= 0 for f in given):
             return None
-        found = [torch.sym_int(n * float(f)) for n, f in zip(input.shape[2:], given, strict=True)]
-        factors = [] if recompute_scale_factor else [float(f) for f in given]
+        factors = [float(f) for f in given]
+        found = list(_scaled(input, factors))
     if found is None or any(n <= 0 for n in found):
         return None
-    return tuple(found), factors
+    return tuple(found), [] if recompute_scale_factor else factors
 
 
-def _steps(way: str, input: Tensor, size: Sequence[int], factors: Sequence[float]) -> tuple[int, ...] | None:
-    """The bits of each axis' step, 0 where the sizes say it. None: torch computes it in more than one way."""
-    if not factors or way.endswith("aligned"):
-        return (0,) * len(size)
+def _contradicts(way: str, input: Tensor, size: Sequence[int], factors: Sequence[float]) -> bool:
+    """torch has a short cut to the nearest for outputs as long as the input or twice as long, whatever the factor."""
     if not way.startswith("nearest"):
-        return tuple(exact.bits(1 / f) for f in factors)
-    # torch has a short cut for outputs as long as the input or twice as long, whatever the scale
-    for n, o, f in zip(input.shape[2:], size, factors, strict=True):
-        if (o == n and f != 1) or (o == 2 * n and f != 2):
-            return None
-    return tuple(exact.bits(float32(1 / f)) for f in factors)
+        return False
+    axes = zip(input.shape[2:], size, factors, strict=False)
+    return any((o == n and f != 1) or (o == 2 * n and f != 2) for n, o, f in axes)
+
+
+def _fractions(scale_factor: Any) -> bool:
+    factors = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor or 1]
+    return any(f != int(f) for f in factors)
 
 
 def interpolate(
@@ -126,7 +140,7 @@ def interpolate(
 def _plan(
     input: Tensor, size: Any, scale_factor: Any, mode: str, align_corners: Any, recompute_scale: Any, antialias: Any
 ) -> tuple[str | None, Any]:
-    """Why torch must do it, or (size, way, steps); of "area" (size,)."""
+    """Why torch must do it, or (size, way, factors); of "area" (size,)."""
     if antialias:
         return "no kernel for antialias", None
     ranks = (3, 4, 5) if mode == "area" else MODES.get(mode, ((),))[0]
@@ -138,13 +152,14 @@ def _plan(
     sizes = _sizes(input, size, scale_factor, bool(recompute_scale) or (mode == "area" and scale_factor is not None))
     if sizes is None:
         return route.INVALID, None
+    if torch.compiler.is_compiling() and _fractions(scale_factor):
+        return "torch.compile hands a Function no symbolic sizes times fractions", None
     if mode == "area":
         return None, (sizes[0],)
     way = f"{way}_aligned" if align_corners else way
-    steps = _steps(way, input, *sizes)
-    if steps is None:
+    if _contradicts(way, input, *sizes):
         return "a scale factor that the sizes contradict", None
     longest = max(*input.shape[2:], *sizes[0])
     if longest > LONGEST or max(input.numel(), math.prod([*input.shape[:2], *sizes[0]])) > WIDEST:
         return "2^31 elements, or an axis of 2^23", None
-    return None, (sizes[0], way, steps)
+    return None, (None if sizes[1] else sizes[0], way, tuple(sizes[1]))

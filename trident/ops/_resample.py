@@ -92,8 +92,8 @@ def _resample_kernel(
         tl.store(y, b_y, inside)
 
 
-def _nearest_step(n_in: int, n_out: int) -> float:
-    return float32(n_in / n_out)
+def _ratio(n_in: int, n_out: int) -> float:
+    return n_in / n_out
 
 
 def _aligned_step(n_in: int, n_out: int) -> float:
@@ -138,13 +138,13 @@ WAYS: dict[str, Way] = {
     "circular_grad": Way(taps.circular_grad, lambda n_in, n_out, a: 3),
 }
 for _name, _sign in (("nearest", 1), ("nearest-exact", -1)):
-    WAYS[_name] = Way(taps.nearest, step=_nearest_step, sign=_sign)
-    WAYS[f"{_name}_grad"] = Way(taps.nearest_grad, _nearest_taps, step=_nearest_step, sign=_sign, grad=True)
+    WAYS[_name] = Way(taps.nearest, step=_ratio, sign=_sign)
+    WAYS[f"{_name}_grad"] = Way(taps.nearest_grad, _nearest_taps, step=_ratio, sign=_sign, grad=True)
 for _name, _tap_of, _grad_of, _radius in (
     ("linear", taps.linear, taps.linear_grad, 1),
     ("cubic", taps.cubic, taps.cubic_grad, 2),
 ):
-    for _end, _step, _sign in (("", lambda n_in, n_out: n_in / n_out, 1), ("_aligned", _aligned_step, -1)):
+    for _end, _step, _sign in (("", _ratio, 1), ("_aligned", _aligned_step, -1)):
         WAYS[f"{_name}{_end}"] = Way(_tap_of, lambda *_, n=2 * _radius: n, True, _step, sign=_sign)
         WAYS[f"{_name}{_end}_grad"] = Way(_grad_of, _within(_radius), True, _step, True, _sign)
 WIDEST = (
@@ -175,20 +175,24 @@ def fold(axes: Sequence[Axis], constant: bool) -> tuple[int, list[Axis]]:
     return planes, folded or [Axis(1, 1, 0, False)]
 
 
-def _axis(way: Way, n_in: int, n_out: int, a: int) -> Axis:
-    """a: an interpolation's is the bits of its step, or 0 for the step that follows from the sizes."""
+def _axis(way: Way, n_in: int, n_out: int, a: float) -> Axis:
+    """a: an interpolation's is its step, or 0 for the one that follows from the sizes."""
     if way.step is None:
-        return Axis(n_in, n_out, a, n_in != n_out or a != 0)
-    step = exact.from_bits(a) if a else way.step(n_out, n_in) if way.grad else way.step(n_in, n_out)
-    return Axis(n_in, n_out, exact.bits(way.sign * step), n_in != n_out or step != 1)
+        return Axis(n_in, n_out, int(a), n_in != n_out or a != 0)
+    step = a or (way.step(n_out, n_in) if way.grad else way.step(n_in, n_out))
+    if way.tap in (taps.nearest, taps.nearest_grad):
+        step = float32(step)
+    moved = n_in != n_out or step != 1
+    return Axis(n_in, n_out, exact.bits(way.sign * step) if moved else 0, moved)
 
 
 @tuning.heuristic
-def _geometry(how: str, dims: int, device: torch.device, *numbers: int) -> tuning.Plan:
+def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tuning.Plan:
     """numbers: the sizes of x, those of y, and the parameters, `dims` each, in the order of memory."""
     way = WAYS[how]
-    sizes = zip(numbers[:dims], numbers[dims : 2 * dims], numbers[2 * dims :], strict=True)
-    planes, axes = fold([_axis(way, *size) for size in sizes], how == "constant")
+    sizes = [int(n) for n in numbers[: 2 * dims]]
+    each_axis = zip(sizes[:dims], sizes[dims:], numbers[2 * dims :], strict=True)
+    planes, axes = fold([_axis(way, *axis) for axis in each_axis], how == "constant")
     *rows, column = axes
     axes = [*[Axis(1, 1, 0, False)] * (3 - len(rows)), *rows, column]
     meta: dict[str, Any] = {"PLANE": math.prod(axis.n_in for axis in axes)}
@@ -206,17 +210,19 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: int) -> tunin
 
 @op("resample")
 def resample(
-    x: Tensor, how: str, size: Sequence[int], a: Sequence[int], value: int | None, dtype: torch.dtype, keep: bool
+    x: Tensor, how: str, size: Sequence[int], a: Sequence[float], value: float, dtype: torch.dtype, keep: bool
 ) -> Tensor:
-    """x -> y of shape `size`. `a`: the parameter of each axis; keep: y lies as x (channels_last), else contiguous."""
+    """x -> y of shape `size`. a: of each axis the padding before it, or the step of an interpolation (0: the sizes say
+    it). value: of what is outside. keep: y lies as x (channels_last), else contiguous."""
     form = memory_format(x) if keep else torch.contiguous_format
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
     last = form != torch.contiguous_format
 
-    def order(numbers: Sequence[int]) -> list[int]:
+    def order(numbers: Sequence[float]) -> list[float]:
         return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)
 
     plan = _geometry(how, y.dim(), x.device, *order(x.shape), *order(size), *order(a))
-    launch(_resample_kernel, plan.grid, y, x, value, **plan.meta)
+    bits = exact.bits(value) if how == "constant" else None
+    launch(_resample_kernel, plan.grid, y, x, bits, **plan.meta)
     return y
