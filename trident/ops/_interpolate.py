@@ -23,6 +23,7 @@ from torch import Tensor
 from trident.ops import _adaptive_avg_pool
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, recompute, route
+from trident.runtime.layout import memory_format
 
 # mode -> the ranks of input that it takes, the way of an axis, torch's name with the number of axes to follow
 MODES: dict[str, tuple[tuple[int, ...], str, str]] = {
@@ -55,11 +56,10 @@ class _Interpolate(torch.autograd.Function):
         dtype: torch.dtype,
         how: Any,
     ) -> Tensor:
-        size = _scaled(x, factors) if size is None else size
-        # torch ignores the factors where corners are aligned
-        steps = [1 / f for f in factors] if factors and not way.endswith("aligned") else [0.0] * len(size)
-        ctx.like, ctx.way, ctx.steps, ctx.how = (x.shape, x.dtype), way, [0.0, 0.0, *steps], how
-        return resample(x, way, [*x.shape[:2], *size], ctx.steps, 0.0, dtype, True)
+        ctx.like, ctx.way, ctx.how = (x.shape, x.dtype), way, how
+        ctx.factors = [0.0, 0.0, *factors] if factors else [0.0] * x.dim()
+        shape = [] if size is None else [*x.shape[:2], *size]
+        return resample(x, way, shape, ctx.factors, 0.0, dtype, True)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -68,7 +68,7 @@ class _Interpolate(torch.autograd.Function):
             x = torch.zeros((), dtype=dtype, device=dy.device).expand(shape).requires_grad_()
             found = recompute.gradients(lambda x: torch.nn.functional.interpolate(x, *ctx.how), (x,), dy)
             return *found, None, None, None, None, None
-        dx = resample(dy, f"{ctx.way}_grad", shape, ctx.steps, 0.0, dtype, True)
+        dx = resample(dy, f"{ctx.way}_grad", shape, ctx.factors, 0.0, dtype, True)
         return dx, None, None, None, None, None
 
 
@@ -112,9 +112,11 @@ def _contradicts(way: str, input: Tensor, size: Sequence[int], factors: Sequence
     return any((o == n and f != 1) or (o == 2 * n and f != 2) for n, o, f in axes)
 
 
-def _fractions(scale_factor: Any) -> bool:
-    factors = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor or 1]
-    return any(f != int(f) for f in factors)
+def _kind(name: str, input: Tensor) -> str:
+    """What `tuning` knows the call by."""
+    if input.device.type != "cpu" or memory_format(input) == torch.contiguous_format:
+        return name
+    return f"{name} (channels_last)"
 
 
 def interpolate(
@@ -132,7 +134,7 @@ def interpolate(
     name = f"{MODES[mode][2]}{input.dim() - 2}d" if mode in MODES else "interpolate"
     if found is not None and mode == "area":
         return POOLS[input.dim()](input, found[0])
-    if route.to_torch(name, input, unless=reason) or found is None:
+    if route.to_torch(_kind(name, input), input, unless=reason) or found is None:
         return torch.nn.functional.interpolate(input, *how)
     return _Interpolate.apply(input, *found, autocast.output_dtype(name, input), how)
 
@@ -152,8 +154,6 @@ def _plan(
     sizes = _sizes(input, size, scale_factor, bool(recompute_scale) or (mode == "area" and scale_factor is not None))
     if sizes is None:
         return route.INVALID, None
-    if torch.compiler.is_compiling() and _fractions(scale_factor):
-        return "torch.compile hands a Function no symbolic sizes times fractions", None
     if mode == "area":
         return None, (sizes[0],)
     way = f"{way}_aligned" if align_corners else way
@@ -162,4 +162,5 @@ def _plan(
     longest = max(*input.shape[2:], *sizes[0])
     if longest > LONGEST or max(input.numel(), math.prod([*input.shape[:2], *sizes[0]])) > WIDEST:
         return "2^31 elements, or an axis of 2^23", None
-    return None, (None if sizes[1] else sizes[0], way, tuple(sizes[1]))
+    factors = () if way.endswith("aligned") else tuple(sizes[1])
+    return None, (None if factors else sizes[0], way, factors)

@@ -176,10 +176,10 @@ def fold(axes: Sequence[Axis], constant: bool) -> tuple[int, list[Axis]]:
 
 
 def _axis(way: Way, n_in: int, n_out: int, a: float) -> Axis:
-    """a: an interpolation's is its step, or 0 for the one that follows from the sizes."""
+    """a: an interpolation's is its scale factor, or 0 if the sizes say it."""
     if way.step is None:
         return Axis(n_in, n_out, int(a), n_in != n_out or a != 0)
-    step = a or (way.step(n_out, n_in) if way.grad else way.step(n_in, n_out))
+    step = 1 / a if a else (way.step(n_out, n_in) if way.grad else way.step(n_in, n_out))
     if way.tap in (taps.nearest, taps.nearest_grad):
         step = float32(step)
     moved = n_in != n_out or step != 1
@@ -212,8 +212,10 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tun
 def resample(
     x: Tensor, how: str, size: Sequence[int], a: Sequence[float], value: float, dtype: torch.dtype, keep: bool
 ) -> Tensor:
-    """x -> y of shape `size`. a: of each axis the padding before it, or the step of an interpolation (0: the sizes say
-    it). value: of what is outside. keep: y lies as x (channels_last), else contiguous."""
+    """x -> y of shape `size` (none: that of x times a). a: of each axis the padding before it, or an interpolation's
+    scale factor (0: the sizes say it). value: of what is outside. keep: y lies as x (channels_last or contiguous)."""
+    if not size:  # torch.compile cannot hand products of symbolic sizes to a Function: they are made here
+        size = [*x.shape[:2], *(torch.sym_int(n * f) for n, f in zip(x.shape[2:], a[2:], strict=True))]
     form = memory_format(x) if keep else torch.contiguous_format
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)

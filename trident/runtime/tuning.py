@@ -316,7 +316,15 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
-    16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+    16384: (
+        *("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
+        *(
+            "upsample_nearest2d",
+            "_upsample_nearest_exact2d",
+            "upsample_bilinear2d",
+            "upsample_bicubic2d (channels_last)",
+        ),
+    ),
     32768: ("instance_norm", "rrelu", "tanh"),
     65536: ("celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
     131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
@@ -338,6 +346,10 @@ _NEVER_NATIVE = {
     "torch's loop was measured faster": (
         *("gelu", "group_norm", "layer_norm", "log_softmax", "softmax", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
+        *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
+        *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 3)),
+        *(f"{kind}{n}d (channels_last)" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (2, 3)),
+        "upsample_bilinear2d (channels_last)",
         *(f"{kind}_pad{n}d" for kind in ("constant", "reflection", "replication", "circular") for n in range(5)),
     ),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
