@@ -43,6 +43,7 @@ LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
     **dict.fromkeys(("Hardsigmoid", "RReLU"), LAWS),
+    **dict.fromkeys(("ChannelShuffle", "PixelShuffle", "PixelUnshuffle"), LAWS),
     **dict.fromkeys(("Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"), LAWS),
     "LazyLinear": "tests/test_linear.py",
     **{f"Lazy{kind}Norm{n}d": "tests/test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},

@@ -52,6 +52,9 @@ from trident.ops._pointwise_loss import soft_margin_loss as soft_margin_loss
 from trident.ops._prelu import prelu as prelu
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
+from trident.ops._shuffle import channel_shuffle as channel_shuffle
+from trident.ops._shuffle import pixel_shuffle as pixel_shuffle
+from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin

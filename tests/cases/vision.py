@@ -52,7 +52,39 @@ def _interpolate(
     )
 
 
+def _shuffle(name: str, cls: str, r: int, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:
+    return Case(
+        ours=lambda x: getattr(T, name)(x, r),
+        reference=lambda x: getattr(F, name)(x, r),
+        shapes=shapes,
+        errors=(
+            lambda f: f(torch.randn(2, 3), 2),
+            lambda f: f(torch.randn(2, 5, 7, 3), 2),
+            lambda f: f(torch.randn(2, 4, 4, 4), 0),
+            lambda f: f(torch.randn(2, 4, 4, 4), -2),
+            lambda f: f(torch.randn(2, 4, 4, 4), 2.0),
+        ),
+        cls=cls,
+        module=lambda cls: cls(r),
+        bench=bench,
+    )
+
+
 CASES: dict[str, Case] = {
+    "channel_shuffle": _shuffle(
+        "channel_shuffle",
+        "ChannelShuffle",
+        3,
+        ((2, 6, 2, 3), (1, 3, 1), (2, 9, 70), (3, 66, 5, 4)),
+        ((16, 60, 64, 64),),
+    ),
+    "pixel_shuffle": _shuffle(
+        "pixel_shuffle", "PixelShuffle", 2, ((2, 8, 3, 4), (4, 1, 1), (3, 4, 5, 33), (1, 32, 40, 70)), BENCH
+    ),
+    "pixel_shuffle.three": _shuffle("pixel_shuffle", "PixelShuffle", 3, ((2, 9, 3, 2), (3, 27, 7, 33))),
+    "pixel_unshuffle": _shuffle(
+        "pixel_unshuffle", "PixelUnshuffle", 2, ((2, 2, 4, 6), (1, 2, 2), (3, 1, 10, 66), (1, 8, 80, 70)), BENCH
+    ),
     "interpolate": _interpolate(PLANES, "nearest", scale_factor=2, errors=BAD, bench=BENCH),
     "interpolate.nearest_line": _interpolate(LINES, "nearest", size=11),
     "interpolate.nearest_space": _interpolate(

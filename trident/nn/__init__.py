@@ -41,6 +41,7 @@ from trident.nn.batchnorm import BatchNorm3d as BatchNorm3d
 from trident.nn.batchnorm import LazyBatchNorm1d as LazyBatchNorm1d
 from trident.nn.batchnorm import LazyBatchNorm2d as LazyBatchNorm2d
 from trident.nn.batchnorm import LazyBatchNorm3d as LazyBatchNorm3d
+from trident.nn.channelshuffle import ChannelShuffle as ChannelShuffle
 from trident.nn.dropout import AlphaDropout as AlphaDropout
 from trident.nn.dropout import Dropout as Dropout
 from trident.nn.dropout import Dropout1d as Dropout1d
@@ -84,6 +85,8 @@ from trident.nn.padding import ReplicationPad3d as ReplicationPad3d
 from trident.nn.padding import ZeroPad1d as ZeroPad1d
 from trident.nn.padding import ZeroPad2d as ZeroPad2d
 from trident.nn.padding import ZeroPad3d as ZeroPad3d
+from trident.nn.pixelshuffle import PixelShuffle as PixelShuffle
+from trident.nn.pixelshuffle import PixelUnshuffle as PixelUnshuffle
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d

@@ -23,7 +23,7 @@ from torch import Tensor
 from trident.ops import _adaptive_avg_pool
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, recompute, route
-from trident.runtime.layout import memory_format
+from trident.runtime.layout import measured_as
 
 # mode -> the ranks of input that it takes, the way of an axis, torch's name with the number of axes to follow
 MODES: dict[str, tuple[tuple[int, ...], str, str]] = {
@@ -112,13 +112,6 @@ def _contradicts(way: str, input: Tensor, size: Sequence[int], factors: Sequence
     return any((o == n and f != 1) or (o == 2 * n and f != 2) for n, o, f in axes)
 
 
-def _kind(name: str, input: Tensor) -> str:
-    """What `tuning` knows the call by."""
-    if input.device.type != "cpu" or memory_format(input) == torch.contiguous_format:
-        return name
-    return f"{name} (channels_last)"
-
-
 def interpolate(
     input: Tensor,
     size: int | Sequence[int] | None = None,
@@ -134,7 +127,7 @@ def interpolate(
     name = f"{MODES[mode][2]}{input.dim() - 2}d" if mode in MODES else "interpolate"
     if found is not None and mode == "area":
         return POOLS[input.dim()](input, found[0])
-    if route.to_torch(_kind(name, input), input, unless=reason) or found is None:
+    if route.to_torch(measured_as(name, input), input, unless=reason) or found is None:
         return torch.nn.functional.interpolate(input, *how)
     return _Interpolate.apply(input, *found, autocast.output_dtype(name, input), how)
 
