@@ -40,30 +40,32 @@ def _permute_kernel(
     tl.store(y + rows * N + n, tl.load(x + row + (n // E * SD + n % E * SE), inside), inside)
 
 
-@tuning.heuristic
-def _geometry(kind: str, numel: int, C: int, H: int, W: int, r: int, last: bool, device: torch.device) -> tuning.Plan:
-    """x [*, C, H, W] (channel_shuffle: [*, C, H W]) lying contiguously or with its channels last; r: factor or groups.
-    The axes of y are listed as (size, stride in x)."""
-    if kind == "channels":  # y's channels [C / r, r]
-        c = C // r
-        axes = [(c, H * W), (r, c * H * W), (H * W, 1)] if not last else [(H * W, C), (c, 1), (r, c)]
-    elif kind == "pixels":
+def _axes(kind: str, C: int, H: int, W: int, r: int, last: bool) -> list[tuple[int, int]]:
+    """The axes of y without its planes, in the order of memory: (size, stride in x)."""
+    if kind == "channels":  # y's channels are [C / r, r]
+        c, S = C // r, H * W
+        return [(S, C), (c, 1), (r, c)] if last else [(c, S), (r, c * S), (S, 1)]
+    if kind == "pixels":
         c, S = C // (r * r), H * W
         contiguous = [(c, r * r * S), (H, W), (r, r * S), (W, 1), (r, S)]
-        axes = contiguous if not last else [(H, W * C), (r, r), (W, C), (r, 1), (c, r * r)]
-    else:
-        h, w = H // r, W // r
-        contiguous = [(C, H * W), (r, W), (r, 1), (h, r * W), (w, r)]
-        axes = contiguous if not last else [(h, r * W * C), (w, r * C), (C, 1), (r, W * C), (r, C)]
-    return _launched(numel, C * H * W, axes, device)
+        return [(H, W * C), (r, r), (W, C), (r, 1), (c, r * r)] if last else contiguous
+    h, w = H // r, W // r
+    contiguous = [(C, H * W), (r, W), (r, 1), (h, r * W), (w, r)]
+    return [(h, r * W * C), (w, r * C), (C, 1), (r, W * C), (r, C)] if last else contiguous
 
 
-def _launched(numel: int, plane: int, axes: list[tuple[int, int]], device: torch.device) -> tuning.Plan:
-    """Columns: the last two axes if the last is short, else the last; the others are rows (three of them at most)."""
+@tuning.heuristic
+def _geometry(kind: str, numel: int, C: int, H: int, W: int, r: int, last: bool, device: torch.device) -> tuning.Plan:
+    """x [*, C, H, W] (channel_shuffle: [*, C, H W, 1]), lying contiguously or with its channels last.
+
+    Columns are the last two axes of y if the last is short, else the last; the others, three at most, are rows.
+    """
+    axes = _axes(kind, C, H, W, r, last)
     short = (axes[-1][0] < 64 and len(axes) > 2) or len(axes) > 4
     columns = axes[-2:] if short else [(1, 0), axes[-1]]
     rows = axes[: -2 if short else -1]
     rows = [(1, 0)] * (3 - len(rows)) + rows
+    plane = C * H * W
     N, each = columns[0][0] * columns[1][0], math.prod(size for size, _ in rows)
     M = numel // plane * each
     plan = tuning.resampled(M, N, device)
