@@ -50,6 +50,8 @@ NOT_IN_MODULE_DB = {
     **dict.fromkeys(("TripletMarginLoss", "TripletMarginWithDistanceLoss"), LAWS),
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
     **dict.fromkeys(("Hardsigmoid", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "RReLU"), LAWS),
+    **dict.fromkeys(("ChannelShuffle", "PixelShuffle", "PixelUnshuffle"), LAWS),
+    **dict.fromkeys(("Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"), LAWS),
     "LazyLinear": "tests/test_linear.py",
     **{f"Lazy{kind}Norm{n}d": "tests/test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
 }

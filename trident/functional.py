@@ -47,6 +47,7 @@ from trident.ops._glu import reglu as reglu
 from trident.ops._glu import swiglu as swiglu
 from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._instance_norm import instance_norm as instance_norm
+from trident.ops._interpolate import interpolate as interpolate
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._local_response_norm import local_response_norm as local_response_norm
@@ -100,6 +101,9 @@ from trident.ops._regression_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._rms_norm import rms_norm as rms_norm
 from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._shift_gelu import shift_gelu as shift_gelu
+from trident.ops._shuffle import channel_shuffle as channel_shuffle
+from trident.ops._shuffle import pixel_shuffle as pixel_shuffle
+from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin

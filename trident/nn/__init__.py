@@ -42,6 +42,7 @@ from trident.nn.batchnorm import BatchNorm3d as BatchNorm3d
 from trident.nn.batchnorm import LazyBatchNorm1d as LazyBatchNorm1d
 from trident.nn.batchnorm import LazyBatchNorm2d as LazyBatchNorm2d
 from trident.nn.batchnorm import LazyBatchNorm3d as LazyBatchNorm3d
+from trident.nn.channelshuffle import ChannelShuffle as ChannelShuffle
 from trident.nn.distance import CosineSimilarity as CosineSimilarity
 from trident.nn.distance import PairwiseDistance as PairwiseDistance
 from trident.nn.dropout import AlphaDropout as AlphaDropout
@@ -100,6 +101,8 @@ from trident.nn.padding import ReplicationPad3d as ReplicationPad3d
 from trident.nn.padding import ZeroPad1d as ZeroPad1d
 from trident.nn.padding import ZeroPad2d as ZeroPad2d
 from trident.nn.padding import ZeroPad3d as ZeroPad3d
+from trident.nn.pixelshuffle import PixelShuffle as PixelShuffle
+from trident.nn.pixelshuffle import PixelUnshuffle as PixelUnshuffle
 from trident.nn.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from trident.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from trident.nn.pooling import AdaptiveAvgPool3d as AdaptiveAvgPool3d
@@ -128,3 +131,6 @@ from trident.nn.shift_gelu import ShiftGELU as ShiftGELU
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer
+from trident.nn.upsampling import Upsample as Upsample
+from trident.nn.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
+from trident.nn.upsampling import UpsamplingNearest2d as UpsamplingNearest2d

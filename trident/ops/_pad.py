@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trident.ops._resample import WIDEST, resample
-from trident.runtime import autocast, exact, recompute, route
+from trident.runtime import autocast, recompute, route
 from trident.runtime.autograd import apply
 
 # what torch, `autocast` and `tuning` call each mode; the number of padded axes follows
@@ -38,8 +38,7 @@ class _Pad(torch.autograd.Function):
         left, right = _sides(pad, x.dim())
         size = [n + a + b for n, a, b in zip(x.shape, left, right, strict=True)]
         # torch concatenates for "circular", and forgets channels_last
-        bits = exact.bits(value) if mode == "constant" else None
-        return resample(x, mode, size, left, bits, dtype, mode != "circular")
+        return resample(x, mode, size, [float(n) for n in left], value, dtype, mode != "circular")
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -50,9 +49,9 @@ class _Pad(torch.autograd.Function):
             return *found, None, None, None, None
         left, _ = _sides(pad, dy.dim())
         if mode == "constant":
-            dx = resample(dy, mode, shape, [-n for n in left], 0, dtype, True)
+            dx = resample(dy, mode, shape, [-float(n) for n in left], 0.0, dtype, True)
         else:
-            dx = resample(dy, f"{mode}_grad", shape, left, None, dtype, True)
+            dx = resample(dy, f"{mode}_grad", shape, [float(n) for n in left], 0.0, dtype, True)
         return dx, None, None, None, None
 
 

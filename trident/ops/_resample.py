@@ -11,6 +11,7 @@ which are the last axis that is resampled (contiguous) or the channels (channels
 """
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from trident.lang import taps
 from trident.lang.tile import accumulator, from_bits, load
-from trident.runtime import tuning
+from trident.runtime import exact, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
@@ -91,12 +92,40 @@ def _resample_kernel(
         tl.store(y, b_y, inside)
 
 
+def _ratio(n_in: int, n_out: int) -> float:
+    return n_in / n_out
+
+
+def _aligned_step(n_in: int, n_out: int) -> float:
+    # one element at either end: any step does, and this one counts every output among the taps of one input
+    return (n_in - 1) / (n_out - 1) if min(n_in, n_out) > 1 else 1 / n_out
+
+
+def float32(value: float) -> float:
+    """The float32 next to `value`."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def _within(radius: int) -> Callable[[int, int, int], int]:
+    """How many outputs lie within `radius` inputs on either side: as many integers as an open interval can hold."""
+    return lambda n_in, n_out, a: min(n_in, math.ceil(2 * radius / abs(exact.from_bits(a))))
+
+
+def _nearest_taps(n_in: int, n_out: int, a: int) -> int:
+    each = 1 / abs(exact.from_bits(a))
+    # powers of two are exact; the rounding of others may give an input one output more
+    return int(each) if math.frexp(each)[0] == 0.5 and each >= 1 else min(n_in, math.ceil(each) + 1)
+
+
 class Way(NamedTuple):
     """How an axis is resampled. taps: their greatest number, where it has n_in elements, gets n_out, and is told a."""
 
     tap: Any
     taps: Callable[[int, int, int], int] = lambda n_in, n_out, a: 1
     weighted: bool = False
+    step: Callable[[int, int], float] | None = None  # an interpolation's, from the sizes of its input and its output
+    grad: bool = False
+    sign: int = 1  # of the step (lang/taps.py)
 
 
 WAYS: dict[str, Way] = {
@@ -108,6 +137,16 @@ WAYS: dict[str, Way] = {
     "circular": Way(taps.circular),
     "circular_grad": Way(taps.circular_grad, lambda n_in, n_out, a: 3),
 }
+for _name, _sign in (("nearest", 1), ("nearest-exact", -1)):
+    WAYS[_name] = Way(taps.nearest, step=_ratio, sign=_sign)
+    WAYS[f"{_name}_grad"] = Way(taps.nearest_grad, _nearest_taps, step=_ratio, sign=_sign, grad=True)
+for _name, _tap_of, _grad_of, _radius in (
+    ("linear", taps.linear, taps.linear_grad, 1),
+    ("cubic", taps.cubic, taps.cubic_grad, 2),
+):
+    for _end, _step, _sign in (("", _ratio, 1), ("_aligned", _aligned_step, -1)):
+        WAYS[f"{_name}{_end}"] = Way(_tap_of, lambda *_, n=2 * _radius: n, True, _step, sign=_sign)
+        WAYS[f"{_name}{_end}_grad"] = Way(_grad_of, _within(_radius), True, _step, True, _sign)
 WIDEST = (
     2**31 - 2**20
 )  # elements: rows of a plane and columns are counted in 32 bits, and the last tile reaches further
@@ -136,12 +175,24 @@ def fold(axes: Sequence[Axis], constant: bool) -> tuple[int, list[Axis]]:
     return planes, folded or [Axis(1, 1, 0, False)]
 
 
+def _axis(way: Way, n_in: int, n_out: int, a: float) -> Axis:
+    """a: an interpolation's is its scale factor, or 0 if the sizes say it."""
+    if way.step is None:
+        return Axis(n_in, n_out, int(a), n_in != n_out or a != 0)
+    step = 1 / a if a else (way.step(n_out, n_in) if way.grad else way.step(n_in, n_out))
+    if way.tap in (taps.nearest, taps.nearest_grad):
+        step = float32(step)
+    moved = n_in != n_out or step != 1
+    return Axis(n_in, n_out, exact.bits(way.sign * step) if moved else 0, moved)
+
+
 @tuning.heuristic
-def _geometry(how: str, dims: int, device: torch.device, *numbers: int) -> tuning.Plan:
+def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tuning.Plan:
     """numbers: the sizes of x, those of y, and the parameters, `dims` each, in the order of memory."""
     way = WAYS[how]
-    sizes = zip(numbers[:dims], numbers[dims : 2 * dims], numbers[2 * dims :], strict=True)
-    planes, axes = fold([Axis(n_in, n_out, a, n_in != n_out or a != 0) for n_in, n_out, a in sizes], how == "constant")
+    sizes = [int(n) for n in numbers[: 2 * dims]]
+    each_axis = zip(sizes[:dims], sizes[dims:], numbers[2 * dims :], strict=True)
+    planes, axes = fold([_axis(way, *axis) for axis in each_axis], how == "constant")
     *rows, column = axes
     axes = [*[Axis(1, 1, 0, False)] * (3 - len(rows)), *rows, column]
     meta: dict[str, Any] = {"PLANE": math.prod(axis.n_in for axis in axes)}
@@ -159,17 +210,21 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: int) -> tunin
 
 @op("resample")
 def resample(
-    x: Tensor, how: str, size: Sequence[int], a: Sequence[int], value: int | None, dtype: torch.dtype, keep: bool
+    x: Tensor, how: str, size: Sequence[int], a: Sequence[float], value: float, dtype: torch.dtype, keep: bool
 ) -> Tensor:
-    """x -> y of shape `size`. `a`: the parameter of each axis; keep: y lies as x (channels_last), else contiguous."""
+    """x -> y of shape `size` (none: that of x times a). a: of each axis the padding before it, or an interpolation's
+    scale factor (0: the sizes say it). value: of what is outside. keep: y lies as x (channels_last or contiguous)."""
+    if not size:  # torch.compile cannot hand products of symbolic sizes to a Function: they are made here
+        size = [*x.shape[:2], *(torch.sym_int(n * f) for n, f in zip(x.shape[2:], a[2:], strict=True))]
     form = memory_format(x) if keep else torch.contiguous_format
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
     last = form != torch.contiguous_format
 
-    def order(numbers: Sequence[int]) -> list[int]:
+    def order(numbers: Sequence[float]) -> list[float]:
         return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)
 
     plan = _geometry(how, y.dim(), x.device, *order(x.shape), *order(size), *order(a))
-    launch(_resample_kernel, plan.grid, y, x, value, **plan.meta)
+    bits = exact.bits(value) if how == "constant" else None
+    launch(_resample_kernel, plan.grid, y, x, bits, **plan.meta)
     return y

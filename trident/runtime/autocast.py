@@ -7,6 +7,11 @@ its input as it is and writes a float32 output. `tests/test_autocast.py` compare
 import torch
 from torch import Tensor
 
+UPSAMPLES = (
+    *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+)
+
 # Trident's name -> the ATen operator whose rule it follows
 ATEN = {
     "adaptive_avg_pool3d": "adaptive_avg_pool3d",
@@ -50,6 +55,7 @@ ATEN = {
     "triplet_margin_loss": "triplet_margin_loss",
     **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
     **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
+    **{name: name for name in UPSAMPLES},
 }
 
 LOSSES = (
@@ -61,9 +67,8 @@ LOSSES = (
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset(
-        {"cosine_similarity", "logsumexp", "norm", "normalize", "prod", "rms_norm", "softmax", "softplus", "sum"}
-    )
+    | frozenset({"cosine_similarity", "logsumexp", "norm", "normalize", "prod", "rms_norm", "softmax", "softplus"})
+    | frozenset({"sum", *UPSAMPLES})
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})

@@ -36,3 +36,10 @@ def dense(t: Tensor) -> Tensor:
 def memory_format(x: Tensor) -> torch.memory_format:
     """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
     return suggest_memory_format(x)
+
+
+def measured_as(name: str, x: Tensor) -> str:
+    """What `tuning` knows operator `name` by, where torch has another kernel for channels_last on CPUs."""
+    if x.device.type != "cpu" or memory_format(x) == torch.contiguous_format:
+        return name
+    return f"{name} (channels_last)"

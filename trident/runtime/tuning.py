@@ -514,6 +514,11 @@ _NEVER_NATIVE = {
     "torch's loop was measured faster": (
         *("group_norm", "layer_norm", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
         *(f"adaptive_avg_pool{n}d (uneven or one window)" for n in (1, 2, 3)),
+        *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
+        *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 3)),
+        *(f"{kind}{n}d (channels_last)" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (2, 3)),
+        *("upsample_bilinear2d (channels_last)", "channel_shuffle", "channel_shuffle (channels_last)"),
+        *("pixel_shuffle (channels_last)", "pixel_unshuffle (channels_last)"),
         *(f"{kind}_pad{n}d" for kind in ("constant", "reflection", "replication", "circular") for n in range(5)),
     ),
     "its blocks do not divide the sizes": (
