@@ -60,7 +60,8 @@ def _pool(
 def _adaptive(pooled: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
     name = f"adaptive_max_pool{pooled}d"
     found = adaptive_windows(input, pooled, output_size)
-    if route.to_torch(name, input, unless=None if found else route.INVALID) or found is None:
+    asked = kind(name, input, pooled, found)
+    if route.to_torch(asked, input, unless=None if found else route.INVALID) or found is None:
         return TORCH[name](input, output_size, return_indices)
     return _maxima(name, input, pooled, found, False, return_indices)
 

@@ -79,10 +79,12 @@ def channels_last(x: Tensor, pooled: int) -> bool:
 
 def kind(name: str, x: Tensor, pooled: int, found: Windows | None) -> str:
     """What `tuning` knows the call by on a CPU, where torch has vector loops for channels_last only."""
-    if found is None or not found.window or x.device.type != "cpu":
+    if found is None or x.device.type != "cpu":
         return name
     if pooled > 1 and channels_last(x, pooled):
         return f"{name} (channels_last)"
+    if not found.window:
+        return f"{name} (one window)" if math.prod(found.size) == 1 else name
     return f"{name} (far apart)" if found.window[2 * pooled - 1] > 2 else name
 
 
