@@ -53,7 +53,8 @@ def run(fn, inputs, dy=None) -> list[torch.Tensor]:
     """The results and the gradient of every floating input; random operators draw the same numbers each time."""
     torch.manual_seed(2)
     y = fn(*inputs)
-    dy = dy and [g.to(t.dtype) for g, t in zip(dy, floating(results(y)), strict=True)]
+    if dy is not None:
+        dy = [g.to(t.dtype) for g, t in zip(results(dy), floating(results(y)), strict=True)]
     return [*results(y), *gradients(y, inputs, dy)]
 
 
@@ -98,7 +99,7 @@ def sized() -> Iterator[Any]:
                 yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}")
 
 
-@pytest.mark.parametrize("case, shape, dtype", sized())
+@pytest.mark.parametrize("case, shape, dtype", list(sized()))
 def test_equals_float64(case, shape, dtype):
     if dtype not in case.dtypes:
         with torch.no_grad(), pytest.raises(RuntimeError):  # torch has no such operator either
@@ -140,7 +141,8 @@ def test_layouts_as_torch(case):
             x = x.detach().requires_grad_()
             actual = run(case.ours, [x, *rest])
             for y, reference in zip(actual, results(case.reference(x, *rest)), strict=False):  # then the gradients
-                assert strides(y) == strides(reference), f"{name} {shape}"
+                model = x if case.keeps_format and name.startswith("channels_last") else reference
+                assert strides(y) == strides(model), f"{name} {shape}"
             if not case.random:
                 close(actual, plain, torch.float32, case.reduced(shape))
 

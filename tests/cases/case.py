@@ -36,6 +36,7 @@ class Case:
     takes: int = 1  # how many of the floating inputs it takes; the others are its parameters
     also: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {}  # and what it takes by name, from the first
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
+    keeps_format: bool = False  # channels_last in, channels_last out, also where torch's CUDA operator loses it
     bench: Sequence[Shape] = ()
     name: str = field(default="", compare=False)
 

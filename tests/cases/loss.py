@@ -26,6 +26,7 @@ def _loss(
     extra: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {},  # made from the input, not differentiated
     module: bool = True,
     specials: Sequence[float] | None = None,
+    takes: int = 2,
     **options: object,
 ) -> Case:
     def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -46,7 +47,7 @@ def _loss(
         errors=bad,
         cls=cls,
         module=(lambda cls: cls(**options)) if module else None,
-        takes=2,
+        takes=takes,
         also=extra,
         bench=FLAT_BENCH,
     )
@@ -79,6 +80,51 @@ def _divergence(shape: Shape) -> list[torch.Tensor]:
 
 def _rates(shape: Shape) -> list[torch.Tensor]:
     return [0.1 + torch.rand(shape, dtype=torch.float64), 3 * torch.rand(shape, dtype=torch.float64)]
+
+
+def _spreads(shape: Shape) -> list[torch.Tensor]:
+    """Two tensors, and variances of which some are held at an eps of 0.1."""
+    return [randn(*shape), randn(*shape), 1.5 * torch.rand(shape, dtype=torch.float64)]
+
+
+def _row_signs(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """1 or -1 for each row."""
+    return {"target": torch.where(torch.arange(x.shape[0], device=x.device) % 3 == 0, 1, -1)}
+
+
+VECTORS = ((4, 3), (1, 2), (257, 33), (2, 65537))
+
+
+def _vector_loss(
+    name: str,
+    cls: str,
+    count: int,
+    extra: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {},
+    **kwargs: Any,
+) -> Case:
+    """Of `count` tensors [N, D]."""
+
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda *x: f(*x, **extra(x[0].detach()), **kwargs)
+
+    bad = [torch.rand(2, 3)] * count
+    named: dict[str, torch.Tensor] = extra(bad[0])
+    return Case(
+        ours=call(getattr(T, name)),
+        reference=call(getattr(F, name)),
+        shapes=VECTORS,
+        inputs=lambda shape: [randn(*shape) for _ in range(count)],
+        reduced=lambda shape: math.prod(shape) ** 2,
+        errors=(
+            lambda f: f(*bad, **named, reduction="no"),
+            lambda f: f(*bad[1:], torch.rand(5, 4), **named),
+        ),
+        cls=cls,
+        module=lambda cls: cls(**kwargs),
+        takes=count,
+        also=extra,
+        bench=((4, 256), (2048, 128), (65536, 256)),
+    )
 
 
 def _class_loss(
@@ -134,6 +180,63 @@ CLASSES = ((4, 3), (1, 1), (5, 7), (257, 33), (3, 32769), (2, 65537))
 
 
 MAPS = ((2, 3, 4, 5), (1, 1, 1), (3, 21, 7), (2, 5, 9, 33), (1, 4097, 13), (2, 3, 4, 3, 2))
+
+
+def _multi_margin(weighted: bool, module: bool = True, **kwargs: Any) -> Case:
+    def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return f(x, target, weight=_ramp(x) + 0.5 if weighted else None, **kwargs)
+
+        return loss
+
+    x = torch.randn(2, 3)
+    return Case(
+        ours=call(T.multi_margin_loss),
+        reference=call(F.multi_margin_loss),
+        shapes=CLASSES,
+        inputs=lambda shape: [randn(*shape), torch.randint(shape[1], (shape[0],))],
+        reduced=math.prod,
+        dtypes=(torch.float32, torch.float64),  # torch has no others on a CPU
+        autocast=(torch.float32,),
+        errors=(
+            lambda f: f(x, torch.tensor([0, 3])),
+            lambda f: f(x, torch.tensor([0])),
+            lambda f: f(x, torch.tensor([0, 1], dtype=torch.int32)),
+            lambda f: f(x, torch.tensor([0, 1]), p=3),
+            lambda f: f(x, torch.tensor([0, 1]), reduction="no"),
+        ),
+        cls="MultiMarginLoss",
+        module=(lambda cls: cls(**kwargs)) if module else None,
+        bench=((16, 1000), (256, 4096), (2048, 8192)),
+    )
+
+
+def _multilabel_margin(**kwargs: Any) -> Case:
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        """Up to five targets a row; what follows the first -1 is none."""
+        target = torch.randint(-1, shape[1], shape)
+        target[:, min(5, shape[1] - 1) :] = -1
+        return [randn(*shape), target]
+
+    x = torch.randn(2, 3)
+    return Case(
+        ours=lambda x, target: T.multilabel_margin_loss(x, target, **kwargs),
+        reference=lambda x, target: F.multilabel_margin_loss(x, target, **kwargs),
+        shapes=((4, 3), (1, 1), (257, 33), (2, 3001)),
+        inputs=inputs,
+        reduced=math.prod,
+        dtypes=(torch.float32, torch.float64),  # torch has no others on a CPU
+        autocast=(torch.float32,),
+        errors=(
+            lambda f: f(x, torch.tensor([[0, 3, -1], [0, -1, -1]])),
+            lambda f: f(x, torch.tensor([[0, -2, -1], [0, -1, -1]])),
+            lambda f: f(x, torch.tensor([0, 1])),
+            lambda f: f(x, torch.zeros(2, 3, dtype=torch.int64), reduction="no"),
+        ),
+        cls="MultiLabelMarginLoss",
+        module=lambda cls: cls(**kwargs),
+        bench=((16, 100), (256, 1000), (2048, 1000)),
+    )
 
 
 CASES: dict[str, Case] = {
@@ -194,6 +297,30 @@ CASES: dict[str, Case] = {
         inputs=lambda shape: [3 * randn(*shape)],
         extra=_signs,
         reduction="none",
+    ),
+    "gaussian_nll_loss": _loss("gaussian_nll_loss", "GaussianNLLLoss", inputs=_spreads, takes=3),
+    "gaussian_nll_loss.full": _loss(
+        "gaussian_nll_loss", "GaussianNLLLoss", inputs=_spreads, takes=3, full=True, eps=0.1, reduction="none"
+    ),
+    "hinge_embedding_loss": _loss(
+        "hinge_embedding_loss", "HingeEmbeddingLoss", inputs=lambda shape: [randn(*shape)], extra=_signs, margin=0.5
+    ),
+    "margin_ranking_loss": _loss("margin_ranking_loss", "MarginRankingLoss", extra=_signs, margin=0.5),
+    "multilabel_soft_margin_loss": _loss(
+        "multilabel_soft_margin_loss", "MultiLabelSoftMarginLoss", inputs=_logits, reduction="none"
+    ),
+    "multilabel_soft_margin_loss.weight": _loss(
+        "multilabel_soft_margin_loss", "MultiLabelSoftMarginLoss", inputs=_logits, extra=_weight, module=False
+    ),
+    "multilabel_margin_loss": _multilabel_margin(),
+    "multilabel_margin_loss.none": _multilabel_margin(reduction="none"),
+    "multi_margin_loss": _multi_margin(False, margin=0.7),
+    "multi_margin_loss.2": _multi_margin(True, module=False, p=2, reduction="none"),
+    "cosine_embedding_loss": _vector_loss("cosine_embedding_loss", "CosineEmbeddingLoss", 2, _row_signs, margin=0.1),
+    "triplet_margin_loss": _vector_loss("triplet_margin_loss", "TripletMarginLoss", 3, swap=True),
+    "triplet_margin_loss.none": _vector_loss("triplet_margin_loss", "TripletMarginLoss", 3, p=1.5, reduction="none"),
+    "triplet_margin_with_distance_loss": _vector_loss(
+        "triplet_margin_with_distance_loss", "TripletMarginWithDistanceLoss", 3, margin=0.5, reduction="sum"
     ),
     "cross_entropy": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES),
     "cross_entropy.none": _class_loss("cross_entropy", "CrossEntropyLoss", CLASSES, reduction="none"),

@@ -118,6 +118,7 @@ def _group_norm(
             lambda f: f(torch.randn(2), 1),
             lambda f: f(torch.randn(2, 4), 0),
         ),
+        keeps_format=True,
         cls="GroupNorm",
         module=None if activation else lambda cls: cls(groups, shapes[0][1], affine=affine > 0),
         bench=PLANES_BENCH if 32 % groups == 0 else (),
@@ -188,7 +189,38 @@ def _rms_norm_beyond_torch(p: float, affine: bool) -> Case:
     )
 
 
+def _normalize(p: float = 2.0, dim: int = 1, shapes: Sequence[Shape] = ((2, 3), (3, 4, 33), (257, 3))) -> Case:
+    return Case(
+        ours=lambda x: T.normalize(x, p, dim, 0.5),  # so large an eps that some lines are below it
+        reference=lambda x: F.normalize(x, p, dim, 0.5),
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape)],
+        reduced=lambda shape: shape[dim],
+        errors=(lambda f: f(torch.randn(3)), lambda f: f(torch.randn(3, 2), 2, 2)),
+        bench=ROWS_BENCH,
+    )
+
+
+def _local_response_norm(size: int, shapes: Sequence[Shape]) -> Case:
+    return Case(
+        ours=lambda x: T.local_response_norm(x, size, 0.5, 0.6, 0.7),
+        reference=lambda x: F.local_response_norm(x, size, 0.5, 0.6, 0.7),
+        shapes=shapes,
+        inputs=lambda shape: [randn(*shape)],
+        reduced=lambda shape: size,
+        errors=(lambda f: f(torch.randn(2, 3), 2), lambda f: f(torch.randn(2, 3, 4), 0)),
+        cls="LocalResponseNorm",
+        module=lambda cls: cls(size, 0.5, 0.6, 0.7),
+        bench=PLANES_BENCH,
+    )
+
+
 CASES: dict[str, Case] = {
+    "local_response_norm": _local_response_norm(3, ((2, 4, 3, 5), (1, 7, 33, 17))),
+    "local_response_norm.even": _local_response_norm(4, ((2, 3, 4), (3, 9, 130))),
+    "normalize": _normalize(shapes=((2, 3), (2, 3, 5, 4), (257, 3), (3, 40000))),
+    "normalize.sum": _normalize(1, -2, ((2, 3, 2), (70000, 2), (5, 130))),
+    "normalize.cubic": _normalize(3, -1),
     "batch_norm": _batch_norm(2, ((2, 3, 4, 5), (40, 7, 5, 3), (2, 3, 181, 182), (1, 130, 9, 9))),
     "batch_norm.1d": _batch_norm(1, ((4, 3, 5), (5, 3), (300, 130), (3, 1, 7)), affine=1),
     "batch_norm.3d": _batch_norm(3, ((2, 3, 4, 2, 3),), affine=0),

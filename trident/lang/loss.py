@@ -3,6 +3,7 @@
     f(x, t, A, B)           the loss of a prediction x for a target t
     f_grad(x, t, A, B)      its derivative by x
     f_target(x, t, A, B)    its derivative by t
+    f_third(x, t, A, B)     its derivative by A, where that is a third tensor
 
 A and B are parameters (a width, an epsilon); A may be a block, as BCE's weight of the positives is. Kinks, clamps and
 NaN are torch's.
@@ -14,6 +15,7 @@ import triton.language as tl
 from trident.lang.pointwise import log1p, logsigmoid, sigmoid
 
 TWO_PI = tl.constexpr(6.283185307179586)
+HALF_LOG_TWO_PI = tl.constexpr(0.9189385332046727)
 LOG_MIN = tl.constexpr(-100.0)  # torch clamps the logarithms of binary_cross_entropy here
 BCE_MIN = tl.constexpr(1e-12)  # and the denominator of its derivative here
 
@@ -225,3 +227,93 @@ def poisson_log_grad(x, t, A, B):
 @triton.jit
 def poisson_log_target(x, t, A, B):
     return -x
+
+
+@triton.jit
+def _not_negative(z):
+    """NaN for NaN."""
+    return tl.where(z < 0, 0.0, z)
+
+
+@triton.jit
+def _where_it_counts(z):
+    """The derivative of _not_negative; torch's is 1 at 0."""
+    return (z >= 0).to(z.dtype)
+
+
+@triton.jit
+def ranking(x, t, A, B):
+    """max(0, B - A (x - t)): A is 1 where x should be the higher one, -1 where t should."""
+    return _not_negative((x - t) * -A + B)
+
+
+@triton.jit
+def ranking_grad(x, t, A, B):
+    return _where_it_counts((x - t) * -A + B) * -A
+
+
+@triton.jit
+def ranking_target(x, t, A, B):
+    return _where_it_counts((x - t) * -A + B) * A
+
+
+@triton.jit
+def ranking_third(x, t, A, B):
+    return _where_it_counts((x - t) * -A + B) * (t - x)
+
+
+@triton.jit
+def hinge(x, t, A, B):
+    """x where t is 1, max(0, A - x) where it is -1; both elsewhere."""
+    return tl.where(t != 1, _not_negative(A - x), 0.0) + tl.where(t != -1, x, 0.0)
+
+
+@triton.jit
+def hinge_grad(x, t, A, B):
+    return (t != -1).to(x.dtype) - tl.where(t != 1, _where_it_counts(A - x), 0.0)
+
+
+@triton.jit
+def cosine_embedding(x, t, A, B):
+    """Of a cosine x: 1 - x where t is 1, max(0, x - A) where it is -1."""
+    return tl.where(t == 1, 1 - x, 0.0) + tl.where(t == -1, _not_negative(x - A), 0.0)
+
+
+@triton.jit
+def cosine_embedding_grad(x, t, A, B):
+    return tl.where(t == -1, _where_it_counts(x - A), 0.0) - (t == 1).to(x.dtype)
+
+
+@triton.jit
+def _at_least(A, B):
+    return tl.maximum(A, B, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def gaussian(x, t, A, B):
+    """(log v + (x - t)² / v) / 2 of a variance v = max(A, B)."""
+    v = _at_least(A, B)
+    return 0.5 * (tl.log(v) + (x - t) * (x - t) / v)
+
+
+@triton.jit
+def gaussian_full(x, t, A, B):
+    return gaussian(x, t, A, B) + HALF_LOG_TWO_PI
+
+
+@triton.jit
+def gaussian_grad(x, t, A, B):
+    return (x - t) / _at_least(A, B)
+
+
+@triton.jit
+def gaussian_target(x, t, A, B):
+    return (t - x) / _at_least(A, B)
+
+
+@triton.jit
+def gaussian_third(x, t, A, B):
+    """As if A were not held at B."""
+    v = _at_least(A, B)
+    off = (x - t) / v
+    return 0.5 * (1 / v - off * off)

@@ -295,7 +295,7 @@ def norm(s, n, A: tl.constexpr, B: tl.constexpr):
         return (tl.exp2(tl.log2(s[0]) * (1.0 / A)),)
 
 
-# Cosines of x and x2: (the sums of x * x2, x * x and x2 * x2). A: the least norm to divide by
+# Cosines of x and x2: (the sums of x * x2, x * x and x2 * x2). A: the least norm to divide by, or B is added to squares
 
 
 @triton.jit
@@ -315,11 +315,11 @@ def add_three(a, b):
 
 
 @triton.jit
-def at_least(x, A: tl.constexpr):
-    """NaN for NaN."""
-    return tl.where(x < A, A, x)
+def divisor(square, A: tl.constexpr, B: tl.constexpr):
+    """What a vector with this sum of squares is divided by."""
+    return tl.maximum(tl.sqrt(square + B), A, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def cosine(s, n, A: tl.constexpr, B: tl.constexpr):
-    return (s[0] / at_least(tl.sqrt(s[1]), A) / at_least(tl.sqrt(s[2]), A),)
+    return (s[0] / divisor(s[1], A, B) / divisor(s[2], A, B),)

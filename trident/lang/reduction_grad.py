@@ -9,7 +9,7 @@ index of each element along its line, N the length of a line, A and B the parame
 import triton
 import triton.language as tl
 
-from trident.lang.reduction import at_least, base, difference, equal, power
+from trident.lang.reduction import base, difference, divisor, equal, power
 
 
 @triton.jit
@@ -66,11 +66,9 @@ def deviation(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
 
 @triton.jit
 def norm(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
-    """sgn(x) |x| ** (A - 1) norm ** (1 - A); 0 where the norm is 0. By x2 its negative."""
+    """sgn(x) |x| ** (A - 1) norm ** (1 - A) for A other than 0; 0 where the norm is 0. By x2 its negative."""
     d = difference(x, x2, B)
-    if A == 0:
-        dx = tl.zeros_like(d)
-    elif A == 1:
+    if A == 1:
         dx = dy * _sign(d)
     elif A == 2:
         dx = tl.where(s[0] == 0, 0.0, dy / tl.sqrt(s[0])) * d
@@ -90,14 +88,14 @@ def top_magnitude(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
 
 
 @triton.jit
-def _turn(dy, x, x2, cosine, norm, norm2, A: tl.constexpr):
-    """dcos / dx = (x2 / norm2 - cos x / norm) / norm, where the norms that divide are A at least."""
+def _turn(dy, x, x2, cosine, square, square2, A: tl.constexpr, B: tl.constexpr):
+    """dcos / dx = (x2 / |x2| - cos x / |x|) / |x|, where the norms that divide are A at least but their slopes not."""
+    norm = tl.sqrt(square + B)
     unit = tl.where(norm == 0, 0.0, x / norm)  # a norm has no derivative at 0
-    return dy / at_least(norm, A) * (x2 / at_least(norm2, A) - cosine * unit)
+    return dy / divisor(square, A, B) * (x2 / divisor(square2, A, B) - cosine * unit)
 
 
 @triton.jit
 def cosine(dy, dy2, x, x2, n, s, N, A: tl.constexpr, B: tl.constexpr):
-    norm, norm2 = tl.sqrt(s[1]), tl.sqrt(s[2])
-    cos = s[0] / at_least(norm, A) / at_least(norm2, A)
-    return _turn(dy, x, x2, cos, norm, norm2, A), _turn(dy, x2, x, cos, norm2, norm, A)
+    cos = s[0] / divisor(s[1], A, B) / divisor(s[2], A, B)
+    return _turn(dy, x, x2, cos, s[1], s[2], A, B), _turn(dy, x2, x, cos, s[2], s[1], A, B)

@@ -1,4 +1,7 @@
-"""Losses. Each is its torch.nn twin with another forward."""
+"""Losses. Each is its torch.nn twin with another forward: its function, which takes some of its attributes by name."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,87 +9,110 @@ from torch import Tensor
 from trident import functional as F
 
 
+def _calling(function: Callable[..., Tensor], *options: str) -> Callable[..., Tensor]:
+    def forward(self: Any, *tensors: Tensor, **named: Tensor) -> Tensor:
+        return function(*tensors, **named, **{option: getattr(self, option) for option in options})
+
+    return forward
+
+
 class BCELoss(torch.nn.BCELoss):
     __doc__ = torch.nn.BCELoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
+    forward = _calling(F.binary_cross_entropy, "weight", "reduction")
 
 
 class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
     __doc__ = torch.nn.BCEWithLogitsLoss.__doc__
+    forward = _calling(F.binary_cross_entropy_with_logits, "weight", "reduction", "pos_weight")
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
+
+class CosineEmbeddingLoss(torch.nn.CosineEmbeddingLoss):
+    __doc__ = torch.nn.CosineEmbeddingLoss.__doc__
+    forward = _calling(F.cosine_embedding_loss, "margin", "reduction")
+
+
+class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
+    __doc__ = torch.nn.CrossEntropyLoss.__doc__
+    forward = _calling(F.cross_entropy, "weight", "ignore_index", "reduction", "label_smoothing")
+
+
+class GaussianNLLLoss(torch.nn.GaussianNLLLoss):
+    __doc__ = torch.nn.GaussianNLLLoss.__doc__
+    forward = _calling(F.gaussian_nll_loss, "full", "eps", "reduction")
+
+
+class HingeEmbeddingLoss(torch.nn.HingeEmbeddingLoss):
+    __doc__ = torch.nn.HingeEmbeddingLoss.__doc__
+    forward = _calling(F.hinge_embedding_loss, "margin", "reduction")
 
 
 class HuberLoss(torch.nn.HuberLoss):
     __doc__ = torch.nn.HuberLoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+    forward = _calling(F.huber_loss, "reduction", "delta")
 
 
 class KLDivLoss(torch.nn.KLDivLoss):
     __doc__ = torch.nn.KLDivLoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+    forward = _calling(F.kl_div, "reduction", "log_target")
 
 
 class L1Loss(torch.nn.L1Loss):
     __doc__ = torch.nn.L1Loss.__doc__
+    forward = _calling(F.l1_loss, "reduction")
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.l1_loss(input, target, reduction=self.reduction)
+
+class MarginRankingLoss(torch.nn.MarginRankingLoss):
+    __doc__ = torch.nn.MarginRankingLoss.__doc__
+    forward = _calling(F.margin_ranking_loss, "margin", "reduction")
 
 
 class MSELoss(torch.nn.MSELoss):
     __doc__ = torch.nn.MSELoss.__doc__
+    forward = _calling(F.mse_loss, "reduction")
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, reduction=self.reduction)
+
+class MultiLabelMarginLoss(torch.nn.MultiLabelMarginLoss):
+    __doc__ = torch.nn.MultiLabelMarginLoss.__doc__
+    forward = _calling(F.multilabel_margin_loss, "reduction")
+
+
+class MultiLabelSoftMarginLoss(torch.nn.MultiLabelSoftMarginLoss):
+    __doc__ = torch.nn.MultiLabelSoftMarginLoss.__doc__
+    forward = _calling(F.multilabel_soft_margin_loss, "weight", "reduction")
+
+
+class MultiMarginLoss(torch.nn.MultiMarginLoss):
+    __doc__ = torch.nn.MultiMarginLoss.__doc__
+    forward = _calling(F.multi_margin_loss, "p", "margin", "weight", "reduction")
+
+
+class NLLLoss(torch.nn.NLLLoss):
+    __doc__ = torch.nn.NLLLoss.__doc__
+    forward = _calling(F.nll_loss, "weight", "ignore_index", "reduction")
 
 
 class PoissonNLLLoss(torch.nn.PoissonNLLLoss):
     __doc__ = torch.nn.PoissonNLLLoss.__doc__
 
-    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:  # the function's log_input is the attribute
         return F.poisson_nll_loss(log_input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)
 
 
 class SmoothL1Loss(torch.nn.SmoothL1Loss):
     __doc__ = torch.nn.SmoothL1Loss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+    forward = _calling(F.smooth_l1_loss, "reduction", "beta")
 
 
 class SoftMarginLoss(torch.nn.SoftMarginLoss):
     __doc__ = torch.nn.SoftMarginLoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.soft_margin_loss(input, target, reduction=self.reduction)
+    forward = _calling(F.soft_margin_loss, "reduction")
 
 
-class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
-    __doc__ = torch.nn.CrossEntropyLoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(
-            input,
-            target,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+class TripletMarginLoss(torch.nn.TripletMarginLoss):
+    __doc__ = torch.nn.TripletMarginLoss.__doc__
+    forward = _calling(F.triplet_margin_loss, "margin", "p", "eps", "swap", "reduction")
 
 
-class NLLLoss(torch.nn.NLLLoss):
-    __doc__ = torch.nn.NLLLoss.__doc__
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+class TripletMarginWithDistanceLoss(torch.nn.TripletMarginWithDistanceLoss):
+    __doc__ = torch.nn.TripletMarginWithDistanceLoss.__doc__
+    forward = _calling(F.triplet_margin_with_distance_loss, "distance_function", "margin", "swap", "reduction")

@@ -25,6 +25,13 @@ class LayerNorm(torch.nn.LayerNorm):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps, residual=residual)
 
 
+class LocalResponseNorm(torch.nn.LocalResponseNorm):
+    __doc__ = torch.nn.LocalResponseNorm.__doc__
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+
 class RMSNorm(torch.nn.RMSNorm):
     __doc__ = torch.nn.RMSNorm.__doc__
 

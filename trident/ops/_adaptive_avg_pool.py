@@ -293,8 +293,10 @@ def _kind(name: str, input: Tensor, size: tuple[int, ...] | None) -> str:
     if size is None or input.device.type != "cpu":
         return name
     lengths = input.shape[input.dim() - len(size) :]
-    even = all(n % o == 0 for n, o in zip(lengths, size, strict=True)) and math.prod(size) > 1
-    return name if even else f"{name} (uneven or one window)"
+    if math.prod(size) == 1:
+        return f"{name} (one window)"
+    even = all(n % o == 0 for n, o in zip(lengths, size, strict=True))
+    return name if even else f"{name} (uneven)"
 
 
 def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:

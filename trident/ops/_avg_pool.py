@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._pool import NO_CODES, Pool, channels_last
-from trident.ops._windows import as_plane, windows
+from trident.ops._pool import NO_CODES, Pool
+from trident.ops._windows import as_plane, channels_last, kind, windows
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 
@@ -30,7 +30,8 @@ def _average(
     found = windows(input, pooled, kernel_size, stride, padding, 1, ceil_mode)
     fine = found and _covered(input, pooled, found.window) and isinstance(count_include_pad, bool)
     fine = fine and _is_divisor(divisor_override)
-    if route.to_torch(name, input, unless=None if fine else route.INVALID) or found is None:
+    asked = kind(name, input, pooled, found)
+    if route.to_torch(asked, input, unless=None if fine else route.INVALID) or found is None:
         args = (kernel_size, stride, padding, ceil_mode, count_include_pad)
         return TORCH[name](input, *args) if pooled == 1 else TORCH[name](input, *args, divisor_override)
     x, axes, (size, window) = as_plane(input, pooled, found)

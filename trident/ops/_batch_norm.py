@@ -10,7 +10,7 @@ part of them: y = f(... + residual).
 
 from torch import Tensor
 
-from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, update
+from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, name, update
 from trident.runtime import route
 from trident.runtime.autograd import apply
 
@@ -38,8 +38,9 @@ def batch_norm(
     parameters = (weight, bias, running_mean, running_var)
     reason = route.INVALID if not _fits(input, parameters, training, eps) else None
     reason = reason or disagreement(input, parameters, residual)
-    name = "batch_norm" if activation is None and residual is None else "batch_norm (fused)"
-    if route.to_torch(name, input, *parameters, residual, unless=reason, mixed=True):
+    function = "batch_norm" if training else "batch_norm (running statistics)"
+    fused = activation is not None or residual is not None
+    if route.to_torch(name(function, input, fused), input, *parameters, residual, unless=reason, mixed=True):
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return finished(y, residual, activation)
     given = None if training else (running_mean, running_var)

@@ -5,7 +5,7 @@ The kernels are those of _planes.py, whose statistics are groups. An activation 
 
 from torch import Tensor
 
-from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished
+from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, name
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 
@@ -31,8 +31,8 @@ def group_norm(
     # torch refuses a single value per group
     fits = fits and input.numel() != num_groups and eps >= 0
     reason = disagreement(input, (weight, bias), residual) if fits else route.INVALID
-    name = "group_norm" if activation is None and residual is None else "group_norm (fused)"
-    if route.to_torch(name, input, weight, bias, residual, unless=reason, mixed=True):
+    fused = activation is not None or residual is not None
+    if route.to_torch(name("group_norm", input, fused), input, weight, bias, residual, unless=reason, mixed=True):
         return finished(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
     dtype = autocast.output_dtype("group_norm", input)
     return apply(PlaneNorm, input, num_groups, weight, bias, residual, None, eps, activation, dtype)[0]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, channels_last, few_close
-from trident.ops._windows import Windows, adaptive_windows, as_plane, wants_gradient, windows
+from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, few_close
+from trident.ops._windows import Windows, adaptive_windows, as_plane, channels_last, kind, wants_gradient, windows
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 
@@ -51,7 +51,8 @@ def _pool(
 ) -> Any:  # fmt: skip
     name = f"max_pool{pooled}d"
     found = windows(input, pooled, kernel_size, stride, padding, dilation, ceil_mode)
-    if route.to_torch(name, input, unless=None if found else route.INVALID) or found is None:
+    asked = kind(name, input, pooled, found)
+    if route.to_torch(asked, input, unless=None if found else route.INVALID) or found is None:
         return TORCH[name](input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _maxima(name, input, pooled, found, ceil_mode, return_indices)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from trident.ops._pool import channels_last, memory_format
+from trident.ops._pool import memory_format
 from trident.ops._scatter import gather, scatter
-from trident.ops._windows import LARGEST_PLANE, each_axis
+from trident.ops._windows import LARGEST_PLANE, channels_last, each_axis
 from trident.runtime import autocast, recompute, route
 from trident.runtime.autograd import apply
 from trident.runtime.op import op

@@ -16,7 +16,7 @@ from torch import Tensor
 from trident.lang.classes import class_of
 from trident.lang.lines import along, line_tile
 from trident.lang.tile import flat_tile, load
-from trident.ops._cross_entropy import INPUTS, check_classes, reduced, unfit
+from trident.ops._class_loss import INPUTS, check_classes, reduced, unfit
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import asserting, launch

@@ -8,6 +8,7 @@ from torch import Tensor
 from trident.ops._activation import ACTIVATIONS, FUSED
 from trident.ops._planes import backward, forward
 from trident.runtime import recompute, route
+from trident.runtime.layout import memory_format
 
 F = torch.nn.functional
 
@@ -96,6 +97,12 @@ def check(function: str, input: Tensor, residual: Tensor | None, activation: str
         raise ValueError(f"{function}: activation is {activation!r}; expected one of {', '.join(sorted(FUSED))}")
     if residual is not None and residual.shape != input.shape:
         raise ValueError(f"{function}: residual is {list(residual.shape)}; expected input's shape {list(input.shape)}")
+
+
+def name(function: str, input: Tensor, fused: bool) -> str:
+    """What `tuning` knows the call as: the sizes from which kernels win differ."""
+    last = input.dim() == 2 or memory_format(input) != torch.contiguous_format
+    return function + " (channels last)" * last + " (fused)" * fused
 
 
 def update(running: Tensor | None, found: Tensor, momentum: float) -> None:

@@ -25,47 +25,15 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
+from trident.lang.pooling import add_element, finished, power
 from trident.lang.tile import accumulator, load
 from trident.lang.windows import last_window, plane_rows, skipped, window_count, window_end, window_start
 from trident.ops._scatter import scatter
+from trident.ops._wide_pool import wide_forward_kernel
 from trident.runtime import recompute, tuning
 from trident.runtime.launch import launch
 from trident.runtime.op import op
-
-
-@triton.jit
-def _power(x, P: tl.constexpr):
-    """x^P as torch has it: of negative x for whole P only."""
-    if P == 0:
-        return x * 0 + 1
-    elif P == 1:
-        return x
-    elif P == 2:
-        return x * x
-    elif P == -1:
-        return 1 / x
-    else:
-        size = tl.where(x == 0, tl.abs(x), tl.exp(tl.log(tl.abs(x)) * P))
-        if P % 2 == 0:
-            return size
-        elif P % 2 == 1:
-            return tl.where(x < 0, -size, size)
-        else:
-            return tl.where(x < 0, float("nan"), size)
-
-
-@triton.jit
-def _add(best, code, x, found, this, KIND: tl.constexpr, P: tl.constexpr):
-    """`best` and `code` of the windows with one more element of each. As in torch the last NaN is the maximum."""
-    if KIND == "max":
-        b_x = load(x, found, -float("inf"))
-        better = (b_x > best) | (b_x != b_x)
-        return tl.where(better, b_x, best), tl.where(better, this, code)
-    else:
-        b_x = load(x, found)
-        return best + (_power(b_x, P) if KIND == "power" else b_x), code
 
 
 @triton.jit
@@ -134,11 +102,11 @@ def _forward_kernel(
         if WIDTH:
             for k in tl.static_range(WIDTH):
                 found = in_rows & _in_width(cols, w0, w_end, k * GW, W, AW, PW, UNEVEN, LAST) & in_n
-                best, b_code = _add(best, b_code, start + k * GW * C + across, found, this + k * GW, KIND, P)
+                best, b_code = add_element(best, b_code, start + k * GW * C + across, found, this + k * GW, KIND, P)
         else:
             for k in range(KW):
                 found = in_rows & _in_width(cols, w0, w_end, k * GW, W, AW, PW, UNEVEN, LAST) & in_n
-                best, b_code = _add(best, b_code, start + k * GW * C + across, found, this + k * GW, KIND, P)
+                best, b_code = add_element(best, b_code, start + k * GW * C + across, found, this + k * GW, KIND, P)
 
     inside, at = in_m & in_n, rows * N + cols
     if code is not None:
@@ -153,9 +121,7 @@ def _forward_kernel(
             best /= b_count.to(best.dtype)
         else:
             best /= count
-    if KIND == "power":
-        best *= KD * KH * KW
-        best = tl.sqrt(best) if P == 2 else best if P == 1 else tl.exp(tl.log(best) / P)
+        best = finished(best, KD * KH * KW, KIND, P)
     tl.store(y + at, best, inside)
 
 
@@ -186,7 +152,7 @@ def _take(
     else:
         if KIND == "power":  # torch: no gradient where the sum is 0
             b_y = load(y + at, found)
-            b_dy = tl.where(b_y == 0, 0.0, b_dy * _power(b_y, 1 - P))
+            b_dy = tl.where(b_y == 0, 0.0, b_dy * power(b_y, 1 - P))
         if count is None:
             b_count = _count(
                 od, oh, ow, D, H, W, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, PADDED, UNEVEN
@@ -265,10 +231,11 @@ def _backward_kernel(
     if KIND != "max" and count is not None:
         b_dx /= count
     if KIND == "power":
-        b_dx *= _power(load(x + at, inside), P - 1) * (KD * KH * KW)
+        b_dx *= power(load(x + at, inside), P - 1) * (KD * KH * KW)
     tl.store(dx + at, b_dx, inside)
 
 
+WIDE = 8  # elements in a row of a window, from which on lanes lie along it
 UNROLLED = 8  # windows up to so wide are unrolled: what is found stays in registers from element to element
 MOST_CLASSES = 8  # of windows that overlap, each of which is one launch: beyond it every dx looks for its windows
 LARGEST_SOUGHT = 27  # elements of a window in whose places every x looks for itself
@@ -299,26 +266,25 @@ def _plan(
     limits = [n + p if padded else n for n, p in zip(L, P, strict=True)]
     alike = not uneven and (padded or max(P) == 0) and all(e <= n for e, n in zip(ends, limits, strict=True))
 
+    axes = {"": L, "O": out, "A": A, "B": B, "P": P, "K": K, "G": G, **({"T": T} if backward else {})}
+    meta: dict[str, Any] = {letter + axis: n for letter, of in axes.items() for axis, n in zip("DHW", of, strict=True)}
+    meta |= {"PITCH_D": reach[1] * box, "PITCH_H": box, "count": math.prod(K) if alike else None, "UNEVEN": uneven}
+
     by_windows = backward and not (last or uneven)
     if backward:
         columns = (L[2] - 1 + P[2]) // A[2] + 1 if by_windows else L[2]
         rows, residues, width = math.prod(L[:2]), A[2] if by_windows and A[2] > 2 else 1, T[2]
     else:
         rows, columns, residues, width = math.prod(out[:2]), out[2], 1, K[2]
+    wide = not backward and not last and K[2] >= WIDE
+    if wide:
+        tiles = tuning.wide_windows(planes * rows * columns, K[2], device)
+        return tuning.Plan(tiles.grid, {"M": planes * rows * columns, **meta, **tiles.meta}, loops=True)
     M, N = (planes * rows * columns, C) if last else (planes * rows, columns)
     tiles = tuning.pool_tiles(M, N, device)
-    axes = {"": L, "O": out, "A": A, "B": B, "P": P, "K": K, "G": G, **({"T": T} if backward else {})}
-    return tuning.Plan(
-        (tiles.grid[0], residues),
-        {
-            **{"M": M, "N": N, "C": C, "PITCH_D": reach[1] * box, "PITCH_H": box},
-            **{letter + axis: n for letter, of in axes.items() for axis, n in zip("DHW", of, strict=True)},
-            **{"count": math.prod(K) if alike else None, "UNEVEN": uneven, "LAST": last},
-            "STRIDE": A[2] if A[2] <= UNROLLED and not (last or uneven) else 0,
-            "WIDTH": width if width <= UNROLLED else 0,
-            **tiles.meta,
-        },
-    )
+    meta |= {"M": M, "N": N, "C": C, "LAST": last, "WIDTH": width if width <= UNROLLED else 0}
+    meta |= {"STRIDE": A[2] if A[2] <= UNROLLED and not (last or uneven) else 0}
+    return tuning.Plan((tiles.grid[0], residues), {**meta, **tiles.meta})
 
 
 def _sizes(sizes: Sequence[int], size: Sequence[int], window: Sequence[int]) -> list[int]:
@@ -330,15 +296,20 @@ def _sizes(sizes: Sequence[int], size: Sequence[int], window: Sequence[int]) -> 
     return found
 
 
+def _folded(numbers: list[int]) -> list[int]:
+    """Rows that one adaptive window takes whole are one longer row."""
+    if len(numbers) == 6 and all(isinstance(n, int) for n in numbers):
+        (D, H, W), (OD, OH, OW) = numbers[:3], numbers[3:]
+        if OH == OW == 1:
+            D, H, W = (1, 1, D * H * W) if OD == 1 else (D, 1, H * W)
+            return [D, H, W, OD, OH, OW]
+    return numbers
+
+
 def memory_format(channels_last: bool, dim: int) -> torch.memory_format:
     if not channels_last:
         return torch.contiguous_format
     return torch.channels_last if dim == 4 else torch.channels_last_3d
-
-
-def channels_last(x: Tensor, pooled: int) -> bool:
-    """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
-    return x.dim() == pooled + 2 and suggest_memory_format(x) != torch.contiguous_format
 
 
 def few_close(window: Sequence[int], pooled: int) -> bool:
@@ -375,14 +346,15 @@ def _forward(
     code = torch.empty(shape, dtype=code_dtype, device=x.device, memory_format=form) if codes else y.new_empty(0)
     C = x.shape[1] if last else 1
     planes = math.prod(x.shape[: x.dim() - len(size)]) // C
-    plan = _plan(False, planes, C, last, padded, x.device, *_sizes(x.shape, size, window))
+    numbers = _sizes(x.shape, size, window)
+    plan = _plan(False, planes, C, last, padded, x.device, *(numbers if codes == PLACES else _folded(numbers)))
     count = divisor or plan.meta.get("count")
     meta = {**plan.meta, "count": None if kind == "max" else count}
-    if codes == INDICES:
-        H, W = _sizes(x.shape, size, window)[1:3]
-        meta |= {"PITCH_D": H * W, "PITCH_H": W}
+    if codes == INDICES and "W" in meta:
+        meta |= {"PITCH_D": meta["H"] * meta["W"], "PITCH_H": meta["W"]}
     flags = {"KIND": kind, "P": norm, "PADDED": padded, "INDICES": codes == INDICES}
-    launch(_forward_kernel, plan.grid[:1], y, code if codes else None, x, **meta, **flags)
+    kernel = wide_forward_kernel if plan.loops else _forward_kernel
+    launch(kernel, plan.grid[:1], y, code if codes else None, x, **meta, **flags)
     return y, code
 
 

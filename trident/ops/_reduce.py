@@ -183,7 +183,7 @@ def _backward(
     groups = grouped(order, dims, x.shape)
     _, outer, N, inner = innermost(groups)
     dx = torch.empty_like(x) if by_x else None
-    dx2 = torch.empty_like(x) if by_x2 else None
+    dx2 = torch.empty_like(x, dtype=x2.dtype) if by_x2 and x2 is not None else None
     gradients = [None if t is None else beside(in_memory_order(t, x.shape, order, dims), groups) for t in (dy, dy2)]
     plan = tuning.line_tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
@@ -231,6 +231,8 @@ class _Reduce(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, dy2: Tensor | None = None) -> tuple[Tensor | None, ...]:
         name, (dims, keepdim, a, b) = ctx.row, ctx.options
         row = REDUCTIONS[name]
+        if name == "norm" and a == 0:  # a count: as in torch there is no gradient, not even zeros
+            return (None,) * 8
         dx = dx2 = None
         if row.second and (dy is not None or dy2 is not None) and recompute.wanted():
             one = dy if dy2 is None else dy2

@@ -68,6 +68,14 @@ def _prod(x: Tensor, x2: Tensor | None, dims: Dims, keepdim: bool, a: float, b: 
     return x.prod(dims[0], keepdim) if len(dims) == 1 else x.prod()
 
 
+def _cosine(x: Tensor, x2: Tensor, dim: int, a: float, b: float) -> Tensor:
+    """Of cosine_similarity; of cosine_embedding_loss if b."""
+    if not b:
+        return torch.cosine_similarity(x, x2, dim, a)
+    squares = ((x * x).sum(dim) + b) * ((x2 * x2).sum(dim) + b)
+    return (x * x2).sum(dim) / squares.sqrt()
+
+
 # a name with "_" at its end: what the gradient needs is counted as well
 REDUCTIONS = {
     "sum": Reduction(R.plain, R.sums, R.add, R.first, None, 1, _sum),
@@ -94,6 +102,6 @@ REDUCTIONS = {
     ),
     "cosine": Reduction(
         R.dots, R.three_sums, R.add_three, R.cosine, G.cosine, 3,
-        lambda x, x2, dims, keepdim, a, b: torch.cosine_similarity(x, x2, dims[0], a),
+        lambda x, x2, dims, keepdim, a, b: _cosine(x, x2, dims[0], a, b),
     ),
 }  # fmt: skip

@@ -15,12 +15,16 @@ from trident.runtime import autocast, route
 
 Dim = int | Sequence[int] | None
 HALVES = (torch.float16, torch.bfloat16)
+MOST_DIMS = 64  # torch says what it thinks of more
+ALONE = " (forward alone)"  # torch's forwards are better tuned than their gradients
 ALIASES = "out=, or another library's names of the arguments"
 
 
 def _dims(x: Tensor, dim: Any) -> list[int] | None:
     """The dimensions, counted from 0 and in order; all for None. None if they are not distinct dimensions of x."""
     D = x.dim() or 1
+    if D > MOST_DIMS:
+        return None
     if dim is None:
         return list(range(D))
     dims = [dim] if type(dim) is int else dim
@@ -41,8 +45,9 @@ def _reduction(
     a: float = 1.0,
     b: float = 0.0,
     unless: str | None = None,
+    kind: str = "",
 ) -> Any:
-    """The row of the table, or None if the call must go to torch."""
+    """The row of the table, or None if the call must go to torch. kind: added to the name that `tuning` knows."""
     dims, x = _dims(input, dim), input
     if others:
         unless = unless or ALIASES
@@ -53,7 +58,8 @@ def _reduction(
             unless = f"no kernel for {dtype}"
         elif not (dtype == torch.float32 and x.dtype in HALVES):
             x = x.to(dtype)  # the kernel reads halves and writes float32 by itself
-    if route.to_torch(name, x, unless=unless):
+    differentiated = torch.is_grad_enabled() and x.requires_grad
+    if route.to_torch(name + kind + ("" if differentiated else ALONE), x, unless=unless):
         return None
     return reduce(row, x, None, dims or [], keepdim, dtype or autocast.output_dtype(name, x), a, b)
 
@@ -171,7 +177,7 @@ def _all(dim: Any) -> Any:
 def _end(name: str, sign: float, input: Tensor, dim: Any, keepdim: bool, others: dict[str, Any]) -> Any:
     of_torch: Callable[..., Any] = getattr(torch, name)
     if dim is None and not keepdim:
-        y = _reduction(name, "ends", input, None, False, others, a=sign, b=1.0)
+        y = _reduction(name, "ends", input, None, False, others, a=sign, b=1.0, kind=" (all)")
         return of_torch(input, **others) if y is None else y
     other = "two tensors" if isinstance(dim, Tensor) else _one(dim, keepdim)
     found = _reduction(name, "end", input, dim, keepdim, others, a=sign, unless=other)

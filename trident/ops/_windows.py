@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 LARGEST_PLANE = 2**31 - 2**20  # elements that are counted in 32 bits; the last tile reaches past the end
 
@@ -69,6 +70,20 @@ def adaptive_windows(input: Tensor, pooled: int, output_size: Any) -> Windows | 
 
 def _fits(input: Tensor, pooled: int) -> bool:
     return input.dim() in (pooled + 1, pooled + 2) and math.prod(input.shape[-pooled:]) <= LARGEST_PLANE
+
+
+def channels_last(x: Tensor, pooled: int) -> bool:
+    """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
+    return x.dim() == pooled + 2 and suggest_memory_format(x) != torch.contiguous_format
+
+
+def kind(name: str, x: Tensor, pooled: int, found: Windows | None) -> str:
+    """What `tuning` knows the call by on a CPU, where torch has vector loops for channels_last only."""
+    if found is None or not found.window or x.device.type != "cpu":
+        return name
+    if pooled > 1 and channels_last(x, pooled):
+        return f"{name} (channels_last)"
+    return f"{name} (far apart)" if found.window[2 * pooled - 1] > 2 else name
 
 
 def as_plane(input: Tensor, pooled: int, found: Windows) -> tuple[Tensor, int, Windows]:

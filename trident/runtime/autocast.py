@@ -14,8 +14,11 @@ ATEN = {
     "avg_pool3d": "avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss": "cosine_embedding_loss",
+    "cosine_similarity": "cosine_similarity",
     "cross_entropy": "cross_entropy_loss",
     "group_norm": "group_norm",
+    "hinge_embedding_loss": "hinge_embedding_loss",
     "huber_loss": "huber_loss",
     "kl_div": "kl_div",
     "l1_loss": "l1_loss",
@@ -23,13 +26,17 @@ ATEN = {
     "linear": "linear",
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
+    "margin_ranking_loss": "margin_ranking_loss",
     "max_pool3d": "max_pool3d",
     "max_unpool1d": "max_unpool2d",
     "max_unpool2d": "max_unpool2d",
     "max_unpool3d": "max_unpool3d",
     "mse_loss": "mse_loss",
+    "multi_margin_loss": "multi_margin_loss",
+    "multilabel_margin_loss": "multilabel_margin_loss",
     "nll_loss": "nll_loss",
     "norm": "norm.ScalarOpt_dim",
+    "normalize": "linalg_vector_norm",
     "poisson_nll_loss": "poisson_nll_loss",
     "prelu": "prelu",
     "prod": "prod.dim_int",
@@ -40,16 +47,23 @@ ATEN = {
     "softmax": "softmax.int",
     "softplus": "softplus",
     "sum": "sum.dim_IntList",
+    "triplet_margin_loss": "triplet_margin_loss",
     **{f"reflection_pad{n}d": f"reflection_pad{n}d" for n in (1, 2, 3)},
     **{f"replication_pad{n}d": f"replication_pad{n}d" for n in (1, 2, 3)},
 }
 
-LOSSES = frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"}) | frozenset(
-    {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss"}
+LOSSES = (
+    frozenset({"binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss"})
+    | frozenset(
+        {"poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "cosine_embedding_loss", "hinge_embedding_loss"}
+    )
+    | frozenset({"margin_ranking_loss", "multi_margin_loss", "multilabel_margin_loss", "triplet_margin_loss"})
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"logsumexp", "norm", "prod", "rms_norm", "softmax", "softplus", "sum"})
+    | frozenset(
+        {"cosine_similarity", "logsumexp", "norm", "normalize", "prod", "rms_norm", "softmax", "softplus", "sum"}
+    )
     | LOSSES,
     "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})

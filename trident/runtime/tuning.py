@@ -323,6 +323,17 @@ def resampled(M: int, N: int, device: torch.device) -> Plan:
 
 
 @heuristic
+def wide_windows(M: int, K: int, device: torch.device) -> Plan:
+    """M windows with rows of K elements: BLOCK_M windows a program, walked over in steps of BLOCK_N columns."""
+    gpu = device.type == "cuda"
+    tile = 2048 if gpu else 16384 if INTERPRETED else 4096  # as in `pool_tiles`; a GPU reads 16 elements a thread
+    block_n = _columns(K, 1024 if gpu else 4096)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((cdiv(M, block_m),), meta)
+
+
+@heuristic
 def add_slices(slices: int, n: int, device: torch.device) -> Plan:
     """Sums of n columns of `slices` (at most 256) rows, one program per BLOCK columns."""
     block_s = power_of_2(slices)
@@ -471,23 +482,22 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     return None
 
 
+def _both_ways(*names: str) -> tuple[str, ...]:
+    """With a gradient to come and without: reductions are measured apart, as torch's forwards are better tuned."""
+    return tuple(f"{name}{way}" for name in names for way in ("", " (forward alone)"))
+
+
 # native: docs/measured.md, "Where torch is faster on a CPU"
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: ("gelu_tanh", "kl_div", "softsign", "tanhshrink"),
-    32768: ("instance_norm", "rrelu", "tanh"),
-    65536: (
-        *("scaled_dot_product_attention", "celu", "elu", "gelu", "logsigmoid", "poisson_nll_loss", "prelu", "selu"),
-        *("silu", "soft_margin_loss"),
-    ),
-    131072: ("binary_cross_entropy_with_logits", "l1_loss", "rms_norm", "softplus"),
-    262144: (
-        *("cross_entropy", "log_softmax", "sigmoid", "softmax", "softmin"),
-        "scaled_dot_product_attention (fused in torch)",
-    ),
-    524288: ("glu", "huber_loss", "mse_loss", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "swiglu"),
+    32768: ("rrelu", "tanh"),
+    65536: ("scaled_dot_product_attention", "celu", "elu", "poisson_nll_loss", "prelu", "selu", "soft_margin_loss"),
+    131072: ("l1_loss", "logsigmoid", "rms_norm", "silu", "softplus"),
+    262144: ("binary_cross_entropy_with_logits", "scaled_dot_product_attention (fused in torch)"),
+    524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
+    1048576: ("adaptive_avg_pool2d", "geglu", "reglu", "shift_gelu", "softmin", "swiglu"),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -498,7 +508,8 @@ FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
 _NEVER_NATIVE = {
     "a vector loop at memory speed gains nothing": (
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
-        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss"),
+        *("dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "nll_loss", *_both_ways("sum")),
+        *(f"{name} (forward alone)" for name in ("amax", "amin", "max (all)", "mean", "min (all)", "prod")),
     ),
     "torch's loop was measured faster": (
         *("group_norm", "layer_norm", "adaptive_avg_pool1d", "adaptive_avg_pool3d"),
@@ -509,6 +520,7 @@ _NEVER_NATIVE = {
         "scaled_dot_product_attention (padded)",
         "scaled_dot_product_attention (fused in torch) (padded)",
     ),
+    "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
 }
 
