@@ -1,4 +1,4 @@
-"""From which size on is an operator faster than torch's on a CPU? What `tuning.FEWEST_ELEMENTS` rests on.
+"""From which size on is an operator faster than torch's on a CPU? What `crossover.FEWEST_ELEMENTS` rests on.
 
     python -m benchmarks.crossover [part of a case's name ...] [--dtype bfloat16]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, close, double, gradients_of, run, same, second_order
 from trident.ops import _attention
-from trident.runtime import route, tuning
+from trident.runtime import crossover, route, tuning
 
 
 def operands(*shape, S=None, dtype=torch.float32, seed=0):
@@ -168,4 +168,4 @@ def test_float_mask_with_halves():
 )
 def test_padded_tiles_go_to_torch_on_cpus(sizes, fused, in_torch):
     name = tuning.attention_kind(*sizes, fused)
-    assert bool(tuning.faster_in_torch(name, "native", 2**20)) == in_torch
+    assert bool(crossover.faster_in_torch(name, "native", 2**20)) == in_torch

@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import trident.functional as T
+from trident.runtime import crossover, route, tuning
 from trident.runtime import launch as launch_module
-from trident.runtime import route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 
@@ -62,8 +62,8 @@ def test_forced_nests_and_restores():
 
 def test_speed_decides_in_auto_only(monkeypatch):
     how = launch_module.executor("cpu")
-    monkeypatch.setitem(tuning.FEWEST_ELEMENTS, (how, "silu"), 100)
-    monkeypatch.setitem(tuning.HAND_TUNED, (how, "relu"), "a reason")
+    monkeypatch.setitem(crossover.FEWEST_ELEMENTS, (how, "silu"), 100)
+    monkeypatch.setitem(crossover.HAND_TUNED, (how, "relu"), "a reason")
     with route.forced("auto"):
         assert route.to_torch("silu", X) and not route.to_torch("silu", torch.randn(100))
         assert route.to_torch("relu", torch.randn(10**6))

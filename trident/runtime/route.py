@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from trident.runtime import tuning
+from trident.runtime import crossover
 from trident.runtime.launch import executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
@@ -66,7 +66,7 @@ def to_torch(
 def _fast(name: str, x: Tensor | None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
-    return tuning.faster_in_torch(name, how, x.numel()) if how else None  # type: ignore[union-attr]
+    return crossover.faster_in_torch(name, how, x.numel()) if how else None  # type: ignore[union-attr]
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:

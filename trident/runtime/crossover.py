@@ -1,0 +1,106 @@
+"""From which size on a kernel is faster than torch's operator: measured, not guessed (docs/measured.md).
+
+A key is what an operator calls itself when it asks `route.to_torch`: its name, and in brackets the way in which the
+call is special where that was measured apart.
+"""
+
+
+def _each(names: str, *ways: str) -> tuple[str, ...]:
+    """Each of the names, written with each ending."""
+    return tuple(f"{name}{way}" for name in names.split() for way in ways)
+
+
+def _dims(name: str, dims: tuple[int, ...] = (1, 2, 3), way: str = "") -> tuple[str, ...]:
+    return tuple(f"{name}{n}d{way}" for n in dims)
+
+
+ALONE = " (forward alone)"  # no gradient to come: measured apart for reductions, whose forwards torch tunes better
+LAST = " (channels_last)"
+MODES = ("constant", "reflection", "replication", "circular")
+NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
+
+_LEAST_NATIVE = {
+    4096: ("alpha_dropout",),
+    8192: ("binary_cross_entropy", "dropout", "mish"),
+    16384: (
+        *("gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax", "multilabel_margin_loss", "softsign"),
+        *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
+        *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
+    ),
+    32768: ("cosine_similarity", "gaussian_nll_loss", "pixel_shuffle", "pixel_unshuffle", "rrelu", "tanh"),
+    65536: (
+        *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
+        *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
+        *_each("max min std var", ALONE),
+        *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
+    ),
+    131072: (
+        *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
+        *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
+        *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
+    ),
+    262144: (
+        *("batch_norm", "batch_norm (fused)", "cross_entropy", "group_norm (channels last)", "log_softmax"),
+        *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
+    ),
+    524288: ("glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
+    1048576: (
+        *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "geglu", "mean"),
+        *("norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
+        *("batch_norm (channels last) (fused)", "group_norm (fused)", "group_norm (channels last) (fused)"),
+        *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
+    ),
+    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
+}
+
+# (executor, operator) -> the size below which torch's operator was measured faster
+FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
+    ("native", name): least for least, names in _LEAST_NATIVE.items() for name in names
+}
+
+_NEVER_NATIVE = {
+    "a vector loop at memory speed gains nothing": (
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
+        *_each("amax amin mean prod", ALONE),
+        *("max (all) (forward alone)", "min (all) (forward alone)"),
+    ),
+    "torch's loop was measured faster": (
+        *("group_norm", "layer_norm", "layer_norm (residual)", "adaptive_avg_pool1d", "adaptive_max_pool1d"),
+        *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
+        *(*_dims("adaptive_avg_pool", way=" (one window)"), *_dims("adaptive_avg_pool", (1, 2), " (uneven)")),
+        *(*_dims("adaptive_max_pool", way=" (one window)"), *_dims("adaptive_max_pool", (2, 3), LAST)),
+        *(*_dims("avg_pool", (2, 3), LAST), *_dims("max_pool", (2, 3), LAST), *_dims("max_unpool")),
+        *(*_dims("avg_pool", way=" (far apart)"), *_dims("max_pool", way=" (far apart)")),
+        *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
+        *("upsample_bilinear2d (channels_last)", "channel_shuffle", "channel_shuffle (channels_last)"),
+        *("pixel_shuffle (channels_last)", "pixel_unshuffle (channels_last)"),
+        *(name for kind in NEAREST for name in (*_dims(kind, (1, 3)), *_dims(kind, (2, 3), LAST))),
+        *(name for mode in MODES for name in _dims(f"{mode}_pad", (0, 1, 2, 3, 4))),
+    ),
+    "its blocks do not divide the sizes": (
+        *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
+    ),
+    "not measured yet": ("local_response_norm",),
+    "MKL tunes the product by hand": ("linear", "linear_activation"),
+}
+_ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
+
+# (executor, operator) -> why torch's operator is preferred at every size
+HAND_TUNED: dict[tuple[str, str], str] = {
+    ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
+    **{("gpu", name): "torch's fused kernels are tuned by hand; ours are not yet timed" for name in _ATTENTION},
+    ("interpreter", "linear"): "torch tunes a plain product by hand",
+    **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
+}
+
+
+def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
+    """The measured reason to prefer torch's operator for an input of `numel` elements, or None."""
+    if reason := HAND_TUNED.get((executor, name)):
+        return reason
+    least = FEWEST_ELEMENTS.get((executor, name))
+    if least is not None and numel < least:
+        return f"faster in torch below {least} elements"
+    return None
