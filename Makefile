@@ -20,8 +20,10 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# Liger-Kernel: kernels for tests/cpu/test_liger.py to run. Not in the requirements: its torch and triton are those there.
 $(VENV)/ready: requirements-dev.txt pyproject.toml
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --requirement requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --no-deps liger-kernel==0.8.5
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@

@@ -41,7 +41,7 @@ RANDOM = frozenset(
 NOT_IN_OP_DB = {
     "dropout1d": "tests/test_dropout.py",
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "tests/test_laws.py"),
-    **dict.fromkeys(("geglu", "reglu", "swiglu"), "tests/test_laws.py: torch has no such function"),
+    **dict.fromkeys(("geglu", "reglu", "shift_gelu", "swiglu"), "tests/test_laws.py: torch has no such function"),
 }
 # classes that module_db does not have -> what tests them instead
 LAWS = "tests/test_laws.py::test_module_is_its_twin"

@@ -1,8 +1,10 @@
 """What the README claims is what the package has."""
 
 import re
+import types
 from pathlib import Path
 
+import pytest
 import torch
 
 import trident.functional
@@ -13,6 +15,8 @@ from trident.optimize import SWAPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+COVERAGE = (ROOT / "docs" / "coverage.md").read_text()
+TORCH = ".".join(torch.__version__.split(".")[:2])
 CLASSES = {cls.__name__ for cls in SWAPS}
 FUNCTIONS = {name for name, value in vars(trident.functional).items() if callable(value)}
 
@@ -25,7 +29,7 @@ def test_the_table_of_operators_is_complete():
     assert all(any(hasattr(place, name) for place in places) for name in (CLASSES | FUNCTIONS) - OURS)
 
 
-OURS = {"geglu", "reglu", "swiglu"}  # functions that torch does not have
+OURS = {"geglu", "reglu", "shift_gelu", "swiglu"}  # functions that torch does not have
 
 
 # classes that no case can make and call with its inputs -> the test that does
@@ -76,3 +80,26 @@ def test_links_of_the_documents_lead_somewhere():
         prose = re.sub(r"```.*?```|`[^`\n]*`|^    .*?$", "", page.read_text(), flags=re.S | re.M)
         for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def modules_of_torch() -> set[str]:
+    return {name for name, c in vars(torch.nn).items() if isinstance(c, type) and issubclass(c, torch.nn.Module)}
+
+
+def functions_of_torch() -> set[str]:
+    named = {name: f for name, f in vars(torch.nn.functional).items() if callable(f) and not name.startswith("_")}
+    named = {name: f for name, f in named.items() if not isinstance(f, type)}
+    here = {name for name, f in named.items() if getattr(f, "__module__", "") == "torch.nn.functional"}
+    return here | {name for name, f in named.items() if isinstance(f, types.BuiltinFunctionType)}
+
+
+@pytest.mark.skipif(f"Names of torch {TORCH}." not in COVERAGE, reason="the page is of another version of torch")
+def test_every_other_name_of_torch_is_on_the_page_with_a_reason():
+    left = COVERAGE[COVERAGE.index("## Left to torch") :]
+    classes, functions = left.split("| function |")
+    for table, names, ours in (
+        (classes, modules_of_torch(), CLASSES),
+        (functions, functions_of_torch(), FUNCTIONS),
+    ):
+        rows = re.findall(r"^\| (`.*`) \| (.+) \|$", table, re.M)
+        assert rows and {name for row, _ in rows for name in re.findall(r"`(\w+)`", row)} == names - ours

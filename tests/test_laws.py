@@ -99,7 +99,7 @@ def sized() -> Iterator[Any]:
                 yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}")
 
 
-@pytest.mark.parametrize("case, shape, dtype", sized())
+@pytest.mark.parametrize("case, shape, dtype", list(sized()))
 def test_equals_float64(case, shape, dtype):
     if dtype not in case.dtypes:
         with torch.no_grad(), pytest.raises(RuntimeError):  # torch has no such operator either

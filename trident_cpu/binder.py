@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ Miss = Callable[[tuple[Any, ...], tuple[Any, ...], dict[str, Any]], Entry]
 MAX_PROGRAMS = 2**31 - 1
 # A team of threads takes about 5 us to start; one thread does this many elements in that time.
 PARALLEL_ELEMENTS = 32768
+LATE = 0.001  # seconds: a thread that was asleep is there long before
 
 # -- binder: a call -> its key -> its entry
 
@@ -177,7 +179,8 @@ def entry(_gx, _gy, _gz, {values}):
         else: _block = _pack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
     except (_StructError, OverflowError, TypeError):
         _block = _repack(_gx, _gy, _gz, *_crew(_gx, _gy, _gz, {stride}), {address}, {slots} {flags})
-    _run(_block)
+    _start = 0.0 if _n < {parallel_from} else _now()
+    if _run(_block) and _now() - _start > {late}: _missed(_n)
     {check}
 """
 # A block for one thread, without scratch and report, is mostly zeros: padding costs less than packing zeros does.
@@ -215,7 +218,9 @@ def entry(
         "_StructError": struct.error, "_bf16": bfloat16_bits, "_crew": crew,
         "_scratch": threads.scratch, "_new_report": new_report, "_at": ctypes.addressof,
         "_explain": lambda report, *grid: explain(kernel, binary, report, grid),
-        "_run": ctypes.CFUNCTYPE(None, ctypes.c_char_p)(address(binary.object, binary.name)),
+        "_now": time.perf_counter,
+        "_missed": threads.missed,
+        "_run": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)(address(binary.object, binary.name)),
     }  # fmt: skip
     values = "".join(f"_v{at}, " for at in range(len(names)))
     given = {
@@ -231,6 +236,7 @@ def entry(
         report="_report = _new_report()" if binary.faults else "",
         check="if _report[0]: _explain(_report, _gx, _gy, _gz)" if binary.faults else "",
         stride=stride,
+        late=LATE,
         **given,
     )
     exec(text, scope)

@@ -6,6 +6,9 @@ GOMP_parallel of the OpenMP library that torch itself uses: one pool of threads 
 
 Chunks are taken from a counter in rising order and run in order, so a program that waits for an *earlier* one always
 ends: the earliest unfinished program is running on some thread. One that waits for a later program may never end.
+
+`@NAME` returns 1 where a thread of the team found no chunk left: it did not run, the others did its work and then
+waited for it to come (see `threads.missed`).
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ BLOCK = "<IIIIQQQQ"
 ARGUMENTS = 48
 _CHUNKS = 8  # per thread: enough to even out a thread that started late, few enough that the counter costs nothing
 
-# Context of a team: block, total, chunk, next program, next thread number (the last two on a cache line of their own).
+# Context of a team: block, total, chunk; on a cache line of their own next program, next thread number, and the least
+# chunks that a thread took.
 _TEXT = """
-define void @"NAME"(ptr %block) nounwind {
+define i32 @"NAME"(ptr %block) nounwind {
 entry:
   %gx = load i32, ptr %block
   %py = getelementptr i8, ptr %block, i64 4
@@ -44,7 +48,7 @@ serial:
   %report = load ptr, ptr %pr
   call void @"NAME.range"(ptr %args, i64 0, i64 %total, i32 %gx, i32 %gy, i32 %gz, ptr %scratch, ptr %report)
   FENCE
-  ret void
+  ret i32 0
 team:
   %ctx = alloca [128 x i8], align 64
   store ptr %block, ptr %ctx
@@ -61,10 +65,15 @@ team:
   store i64 0, ptr %c3
   %c4 = getelementptr i8, ptr %ctx, i64 72
   store i64 0, ptr %c4
+  %c5 = getelementptr i8, ptr %ctx, i64 80
+  store i64 -1, ptr %c5
   %pg = getelementptr i8, ptr %block, i64 16
   %gomp = load ptr, ptr %pg
   call void %gomp(ptr @"NAME.worker", ptr %ctx, i32 %threads, i32 0)
-  ret void
+  %least = load i64, ptr %c5
+  %missing = icmp eq i64 %least, 0
+  %result = zext i1 %missing to i32
+  ret i32 %result
 }
 
 define internal void @"NAME.worker"(ptr %ctx) nounwind {
@@ -93,6 +102,7 @@ entry:
   %mine = getelementptr i8, ptr %scratch, i64 %at
   br label %take
 take:
+  %count = phi i64 [ 0, %entry ], [ %counted, %run ]
   %begin = atomicrmw add ptr %next, i64 %chunk monotonic
   %more = icmp slt i64 %begin, %total
   br i1 %more, label %run, label %done
@@ -101,9 +111,12 @@ run:
   %over = icmp sgt i64 %stop, %total
   %end = select i1 %over, i64 %total, i64 %stop
   call void @"NAME.range"(ptr %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, ptr %mine, ptr %report)
+  %counted = add i64 %count, 1
   br label %take
 done:
   FENCE
+  %least = getelementptr i8, ptr %ctx, i64 80
+  %before = atomicrmw umin ptr %least, i64 %count monotonic
   ret void
 }
 """

@@ -7,6 +7,8 @@ import functools
 import mmap
 import os
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _forked = False  # an OpenMP pool does not survive fork: its threads are gone, and the child would wait for them
@@ -35,11 +37,48 @@ def gomp_parallel() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+RETRY = (0.05, 2.0)  # seconds until larger teams are tried again: at first, and at most
+
+
+@dataclass
+class Limit:
+    """Of the size of teams, while some of their threads are kept from running by other programs."""
+
+    threads: int = 1 << 30
+    until: float = 0.0  # then twice as many are tried
+    pause: float = RETRY[0]  # doubles while that fails
+
+
+limit = Limit()
+
+
 def team_size() -> int:
-    """How many threads a launch may use now: torch's number, 1 in a forked child or without OpenMP."""
+    """How many threads a launch may use now: torch's number, 1 in a forked child or without OpenMP; fewer for a while
+    after threads were missing."""
     import torch
 
-    return 1 if _forked or not gomp_parallel() else torch.get_num_threads()
+    if _forked or not gomp_parallel():
+        return 1
+    size = torch.get_num_threads()
+    if limit.threads >= size:
+        return size
+    now = time.monotonic()
+    if now > limit.until:
+        limit.threads, limit.until = 2 * limit.threads, now + limit.pause
+    return min(size, limit.threads)
+
+
+def missed(programs: int) -> None:
+    """A launch of so many programs had to wait for a thread that others kept from running: halve the next teams.
+
+    The wait is the scheduler's time slice, milliseconds, for a kernel of microseconds, and comes with every launch.
+    """
+    import torch
+
+    now, team = time.monotonic(), min(limit.threads, torch.get_num_threads(), programs)
+    again = now < limit.until + 2 * limit.pause
+    limit.pause = min(2 * limit.pause, RETRY[1]) if again else RETRY[0]
+    limit.threads, limit.until = max(1, team // 2), now + limit.pause
 
 
 @functools.cache

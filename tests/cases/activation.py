@@ -90,6 +90,14 @@ def _gated(name: str, gate: Callable[..., torch.Tensor], dim: int, shapes: Seque
 
 
 CASES: dict[str, Case] = {
+    "shift_gelu": Case(
+        ours=T.shift_gelu,
+        reference=lambda x, b: F.gelu(x + b),
+        shapes=((2, 3, 4), (1,), (7, 33), (257, 5), (3, 65537)),
+        inputs=lambda shape: [randn(*shape), randn(shape[-1])],
+        reduced=lambda shape: math.prod(shape[:-1]),
+        bench=ROWS_BENCH,
+    ),
     "swiglu": _gated("swiglu", F.silu, -1, ((2, 3, 4, 6), (2,), (7, 66), (2, 131074))),
     "swiglu.two": _gated("swiglu", F.silu, 9, ((2, 3, 4, 5), (1,), (7, 33), (65537,))),
     "geglu": _gated("geglu", F.gelu, 1, ((2, 4, 3, 5), (1, 2), (7, 10, 33))),

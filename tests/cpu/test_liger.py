@@ -1,6 +1,6 @@
 """Liger-Kernel's own kernels, unchanged, on CPU tensors: forward and backward against torch.
 
-Optional: `pip install --no-deps liger-kernel`.
+Run where it is installed, as by `make test`: `pip install --no-deps liger-kernel==0.8.5`.
 """
 
 from __future__ import annotations

@@ -212,3 +212,65 @@ def test_pointers_that_move_in_a_loop(n: int, by: tuple[int, int]) -> None:
         want[100 + by[1] + 64 * turn :][:n] = part * 2
     launch(loop_kernel, (1,), data[100:], data[100 + by[0] :], data[100 + by[1] :], n, 3, BLOCK=64)
     assert torch.equal(data, want)
+
+
+# -- tiles that later passes read again
+
+
+@triton.jit
+def passes_kernel(x, y, z, n, HOW: tl.constexpr, BLOCK: tl.constexpr):
+    """b_x is what x was when it was loaded, whatever is written before its last use."""
+    cols = tl.arange(0, BLOCK)
+    b_x = tl.load(x + cols, cols < n, other=0.0)
+    total = tl.sum(b_x, 0)
+    if HOW == "tile":
+        tl.store(y + cols, b_x + total, cols < n)
+    elif HOW == "scalar":
+        tl.store(y + 3, total)
+    elif HOW == "atomic":
+        tl.atomic_add(y + cols, total, cols < n)
+    elif HOW == "exchange":
+        tl.atomic_xchg(y + 5, total)
+    elif HOW == "loop":
+        for i in range(n // 2):
+            tl.store(y + 2 * i, total)
+    tl.store(z + cols, b_x * 2, cols < n)
+
+
+@pytest.mark.parametrize("how", ["tile", "scalar", "atomic", "exchange", "loop"])
+@pytest.mark.parametrize("y_by", [0, 1, -5, 64, 5000])
+@pytest.mark.parametrize("z_by", [0, 16, 10000])
+def test_a_tile_is_what_it_was_when_loaded(how: str, y_by: int, z_by: int) -> None:
+    n, data = 1000, torch.randint(-9, 9, (20000,)).float()
+    want, x = data.clone(), data[100:1100].clone()
+    total, y = x.sum(), want[100 + y_by :]
+    if how == "tile":
+        y[:n] = x + total
+    elif how == "scalar":
+        y[3] = total
+    elif how == "atomic":
+        y[:n] += total
+    elif how == "exchange":
+        y[5] = total
+    else:
+        y[:n:2] = total
+    want[100 + z_by :][:n] = x * 2
+    launch(passes_kernel, (1,), data[100:], data[100 + y_by :], data[100 + z_by :], n, HOW=how, BLOCK=1024)
+    assert torch.equal(data, want)
+
+
+@triton.jit
+def softmax_kernel(x, y, s_x, s_y, n, BLOCK: tl.constexpr):
+    row, cols = tl.program_id(0), tl.arange(0, BLOCK)
+    b_x = tl.load(x + row * s_x + cols, cols < n, other=-float("inf"))
+    e = tl.exp(b_x - tl.max(b_x, 0))
+    tl.store(y + row * s_y + cols, e / tl.sum(e, 0), cols < n)
+
+
+@pytest.mark.parametrize("by", [0, 1, -7, 16])
+def test_softmax_over_its_own_input(by: int) -> None:
+    n, data = 3000, torch.randn(4000)
+    want = data.clone()
+    want[100 + by :][:n] = torch.softmax(data[100:3100].clone(), 0)
+    launch(softmax_kernel, (1,), data[100:], data[100 + by :], 0, 0, n, BLOCK=4096)
+    torch.testing.assert_close(data, want)

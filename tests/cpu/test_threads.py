@@ -1,9 +1,11 @@
 """Threads, fork and the memory that each thread works in."""
 
+import ctypes
 import multiprocessing
 import os
 import threading
 
+import pytest
 import torch
 import triton
 import triton.language as tl
@@ -13,6 +15,12 @@ import trident_cpu
 from trident_cpu import threads
 
 N = 1 << 18
+
+
+@pytest.fixture(autouse=True)
+def fresh_limit(monkeypatch):
+    """Whatever else runs on this machine."""
+    monkeypatch.setattr(threads, "limit", threads.Limit())
 
 
 @triton.jit
@@ -104,6 +112,7 @@ def test_torchs_thread_count_is_asked_at_each_call():
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
+            threads.limit = threads.Limit()
             assert threads.team_size() == (count if threads.gomp_parallel() else 1)
             assert torch.equal(squared(torch.ones(N)), torch.ones(N))
     finally:
@@ -136,3 +145,52 @@ def test_scratch_is_the_threads_own_and_grows():
     other.start()
     other.join()
     assert found[0] != threads.scratch(1000)
+
+
+def test_teams_shrink_while_threads_are_missing(monkeypatch):
+    """Halved by each launch that waited, tried again after a pause, which doubles while the wait goes on."""
+    now, sizes = [100.0], []
+    monkeypatch.setattr(threads, "gomp_parallel", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    assert threads.team_size() == 8
+    for _ in range(2):
+        threads.missed(100)
+        sizes.append(threads.team_size())
+    for _ in range(3):
+        now[0] += threads.limit.pause + 0.001
+        sizes.append(threads.team_size())
+    assert sizes == [4, 2, 4, 8, 8]
+    threads.missed(100)
+    assert threads.limit.pause == 4 * threads.RETRY[0]
+    for _ in range(20):
+        threads.missed(100)
+    assert threads.limit.pause == threads.RETRY[1]
+    now[0] += 100
+    threads.missed(100)
+    assert threads.limit.pause == threads.RETRY[0]
+
+
+def test_a_launch_notices_a_thread_that_came_too_late(monkeypatch):
+    """An OpenMP whose second thread starts when the first has done everything."""
+
+    def one_after_the_other(function, context, team, flags):
+        for _ in range(team):
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)(context)
+
+    gomp = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(one_after_the_other)
+    x, out = torch.full((N,), 2.0), torch.empty(N)
+    monkeypatch.setattr(threads, "gomp_parallel", lambda: ctypes.cast(gomp, ctypes.c_void_p).value)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    trident_cpu.launch(slow_square, (N // 1024,), x, out, 300, BLOCK=1024)
+    assert threads.limit.threads == 1
+    assert torch.equal(out, torch.full((N,), 2.0))
+
+
+@triton.jit
+def slow_square(x, out, rounds, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at)
+    for _ in range(rounds):
+        value = tl.sqrt(value * value)
+    tl.store(out + at, value)

@@ -117,6 +117,13 @@ from trident.nn.pooling import MaxPool3d as MaxPool3d
 from trident.nn.pooling import MaxUnpool1d as MaxUnpool1d
 from trident.nn.pooling import MaxUnpool2d as MaxUnpool2d
 from trident.nn.pooling import MaxUnpool3d as MaxUnpool3d
+from trident.nn.reduction import Argmax as Argmax
+from trident.nn.reduction import Max as Max
+from trident.nn.reduction import Mean as Mean
+from trident.nn.reduction import Sum as Sum
+from trident.nn.reduction import Var as Var
+from trident.nn.reduction import VarMean as VarMean
+from trident.nn.shift_gelu import ShiftGELU as ShiftGELU
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

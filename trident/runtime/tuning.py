@@ -496,7 +496,9 @@ _LEAST_NATIVE = {
     ),
     262144: ("binary_cross_entropy_with_logits", "max", "min", "scaled_dot_product_attention (fused in torch)"),
     524288: ("cross_entropy", "glu", "huber_loss", "mse_loss", "sigmoid", "smooth_l1_loss"),
-    1048576: ("adaptive_avg_pool2d", "geglu", "mean", "norm (forward alone)", "reglu", "softmin", "swiglu"),
+    1048576: (
+        *("adaptive_avg_pool2d", "geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "softmin", "swiglu"),
+    ),
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
