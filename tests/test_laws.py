@@ -23,7 +23,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODULES = {name: case for name, case in CASES.items() if case.module}
 VALUES = {name: case for name, case in CASES.items() if not case.random}
 
+OPERATORS = {
+    name: case for name, case in CASES.items() if "." not in name
+}  # variants, after a dot, are the same program
+
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_operator = pytest.mark.parametrize("case", OPERATORS.values(), ids=OPERATORS)
 each_value = pytest.mark.parametrize("case", VALUES.values(), ids=VALUES)
 each_module = pytest.mark.parametrize("case", MODULES.values(), ids=MODULES)
 
@@ -91,11 +96,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def sized() -> Iterator[Any]:
-    """Every case at each of its shapes in float32 and bfloat16; the first, second and last shape in every dtype."""
+    """Every case at each of its shapes in float32; at the first two and the last in bfloat16, at the last in all."""
     for name, case in VALUES.items():
-        for shape in case.shapes:
-            every = shape in (*case.shapes[:2], case.shapes[-1])
-            for dtype in DTYPES if every else DTYPES[:2]:
+        for at, shape in enumerate(case.shapes):
+            last = at == len(case.shapes) - 1
+            for dtype in DTYPES if last else DTYPES[:2] if at < 2 else DTYPES[:1]:
                 yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}")
 
 
@@ -279,14 +284,8 @@ def test_forward_mode(case):
         same(tangents(case.ours), expected)
 
 
-@pytest.mark.parametrize(
-    "case, dynamic",
-    [
-        # variants of an operator (after a dot) once: they are the same program
-        *(pytest.param(c, False, id=f"{name}-static") for name, c in CASES.items() if "." not in name),
-        *(pytest.param(c, True, id=f"{name}-dynamic") for name, c in CASES.items()),
-    ],
-)
+@each_operator
+@pytest.mark.parametrize("dynamic", (False, True), ids=("static", "dynamic"))
 def test_compiles_whole(case, dynamic):
     torch._dynamo.reset()
     compiled = torch.compile(case.ours, fullgraph=True, backend="aot_eager", dynamic=dynamic)
@@ -297,7 +296,7 @@ def test_compiles_whole(case, dynamic):
             same(actual, expected)
 
 
-@each
+@each_operator
 def test_autocast_as_torch(case):
     for dtype in case.autocast:
         inputs = make(case, case.shapes[0], dtype)
@@ -310,7 +309,7 @@ def test_autocast_as_torch(case):
             close(ours, theirs, torch.bfloat16, case.reduced(case.shapes[0]))
 
 
-@each
+@each_operator
 def test_checkpoint(case):
     inputs = make(case, case.shapes[0], torch.float32)
 
@@ -333,7 +332,7 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@each
+@each_operator
 def test_opcheck(case):
     """Schema, fake implementation and tracing of every operator that the case calls, with the arguments it gives."""
     inputs = make(case, case.shapes[0], torch.float32)
@@ -418,7 +417,7 @@ def test_module_is_its_twin(case):
     assert recorder.calls, "the module did not reach a kernel"
 
 
-@each
+@each_operator
 def test_inside_function_mode(case):
     """A TorchFunctionMode (as used by tools that log or redirect calls) changes nothing."""
 
@@ -432,7 +431,7 @@ def test_inside_function_mode(case):
     same(inside, run(case.ours, inputs))
 
 
-@each
+@each_operator
 def test_routes(case):
     """TRIDENT_ROUTE=torch reaches torch's operator: the very same numbers."""
     inputs = make(case, case.shapes[0], torch.float32)

@@ -1,4 +1,4 @@
-"""A hundred random programs, and proof that the fuzzer sees what it should see."""
+"""Fifty random programs, and proof that the fuzzer sees what it should see."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from tests.cpu.fuzz_programs import Program
 from tests.cpu.fuzz_values import Output
 
 
-def test_a_hundred_programs_agree_with_the_interpreter():
-    failures, counts = check(range(100))
+def test_fifty_programs_agree_with_the_interpreter():
+    failures, counts = check(range(50))
     assert failures == []
-    assert counts["agree"] + counts["refused"] >= 98, counts
-    assert counts["refused"] <= 5, counts
+    assert counts["agree"] + counts["refused"] >= 49, counts
+    assert counts["refused"] <= 3, counts
 
 
 def test_programs_depend_on_the_seed_alone():
