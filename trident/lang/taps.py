@@ -27,6 +27,7 @@ def reflect(at, k, n_in, n_out, a):
 @triton.jit
 def reflect_grad(at, k, n_in, n_out, a):
     """Three taps: the element itself, its image in the left edge, its image in the right edge."""
+    k += at * 0  # a tile: masks made of scalars are integers in the interpreter, which refuses them
     i = tl.where(k == 0, at + a, tl.where(k == 1, a - at, a + 2 * (n_out - 1) - at))
     image = ((k == 0) | (k == 1) & (at > 0)) | (k == 2) & (at < n_out - 1)
     return i, 1.0, image & (i >= 0) & (i < n_in)
@@ -40,6 +41,7 @@ def replicate(at, k, n_in, n_out, a):
 @triton.jit
 def replicate_grad(at, k, n_in, n_out, a):
     """1 + padding taps: the element itself, then the copies left (of the first), then those right (of the last)."""
+    k += at * 0  # a tile: masks made of scalars are integers in the interpreter, which refuses them
     left = k <= a
     i = tl.where(k == 0, at + a, tl.where(left, k - 1, n_out + k - 1))
     return i, 1.0, (k == 0) | left & (at == 0) | (k > a) & (at == n_out - 1)

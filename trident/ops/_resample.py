@@ -76,10 +76,12 @@ def _resample_kernel(
         tl.store(y, b_x, inside)
     else:
         b_y = accumulator(x, BLOCK_M, BLOCK_N)
+        zero = tl.full((), 0, tl.int32)  # makes tensors of Python's integers, which loops of the interpreter count by
         for k_n in range(TN):
-            i_n, w_n, in_n = _tap(TAP, MOVED_N, n, k_n, LN, ON, AN)
+            i_n, w_n, in_n = _tap(TAP, MOVED_N, n, zero + k_n, LN, ON, AN)
             in_n = inside & in_n
-            for k in range(TD * TH * TW):
+            for step in range(TD * TH * TW):
+                k = zero + step
                 i_d, w_d, in_d = _tap(TAP, MOVED_D, d, k // (TH * TW), LD, OD, AD)
                 i_h, w_h, in_h = _tap(TAP, MOVED_H, h, k // TW % TH, LH, OH, AH)
                 i_w, w_w, in_w = _tap(TAP, MOVED_W, w, k % TW, LW, OW, AW)
