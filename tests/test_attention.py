@@ -127,6 +127,7 @@ ELSEWHERE = {
     "operands that are broadcast": ((2, 4, 5, 8), (1, 4, 5, 8), {}),
     "heads that are broadcast": ((2, 4, 5, 8), (2, 1, 5, 8), {}),
     "heads of more than 256 elements": ((1, 1, 2, 257), (1, 1, 2, 257), {}),
+    "no elements": ((2, 4, 0, 8), (2, 4, 5, 8), {}),
     "nothing is drawn": ((2, 4, 5, 8), (2, 4, 5, 8), {"dropout_p": 1.0}),
 }
 

@@ -380,6 +380,8 @@ def _unfit(
         return "operands of several ranks"
     if not q.dtype == k.dtype == v.dtype or q.dtype not in route.HALF_TO_DOUBLE:
         return route.INVALID
+    if 0 in (q.numel(), k.numel(), v.numel()):
+        return "no elements"
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2] or not 0 <= p <= 1:
         return route.INVALID
     if k.shape[:-2] != v.shape[:-2] or k.shape[:-3] != q.shape[:-3]:
@@ -389,8 +391,6 @@ def _unfit(
     longest = tuning.longest_head(q.dtype, q.device)
     if max(q.shape[-1], v.shape[-1]) > longest:
         return f"heads of more than {longest} elements"
-    if k.numel() * v.numel() == 0:
-        return "no elements"
     if p == 1:
         return "nothing is drawn"
     if mask is None:
