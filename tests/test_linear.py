@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trident
-from tests.test_laws import DEVICE, close, double, gradient_of, run
+from tests.test_laws import DEVICE, close, double, gradients_of, run
 from trident import functional as T
 from trident import nn
 from trident.ops import _linear
@@ -27,7 +27,7 @@ def test_fused_activations(activation, policy):
     given = inputs()
     with route.forced(policy):
         actual = run(lambda *t: T.linear(*t, activation=activation), given)
-    close(actual, run(reference, double(given), gradient_of(actual[0]).double()), torch.float32, 90)
+    close(actual, run(reference, double(given), gradients_of(actual[0])), torch.float32, 90)
 
 
 def test_unknown_activation():
@@ -68,5 +68,5 @@ def test_gpu_tiles(monkeypatch, dtype, M, K, N):
     given = inputs(dtype, M, K, N)
     exact = double(given)
     actual = run(T.linear, given)
-    expected = run(torch.nn.functional.linear, exact, gradient_of(actual[0]).double())
+    expected = run(torch.nn.functional.linear, exact, gradients_of(actual[0]))
     close(actual, expected, dtype, max(M, N, K))
