@@ -2,17 +2,22 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint
+.PHONY: demo test test-all lint
 
 demo: $(VENV)/ready
 	$(PYTHON) -m trident demo
 
 # All tests on compiled kernels; then the values again in Triton's interpreter, which compiles nothing, and with every
 # access checked against its tensor's storage.
+VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: lint
 	$(PYTHON) -m pytest -q -n 2
-	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 tests/test_laws.py -k "equals_float64 and float32"
-	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 tests/test_laws.py -k "equals_float64 and float32"
+	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
+
+# The same with every dtype at every shape, every variant of a launch compiled for GPUs: an hour on 2 cores.
+test-all: export TRIDENT_TESTS = all
+test-all: test
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tests.cases import CASES, Case
-from tests.cases.case import floating, results
+from tests.cases.case import EVERYTHING, floating, results
 from trident.ops import _linear
 from trident.runtime import launch, route, tuning
 
@@ -49,7 +49,7 @@ TARGETS = {
     "sm_100": Target(GPUTarget("cuda", 100, 32), 227 << 10, (torch.bfloat16,)),
     "gfx942": Target(GPUTarget("hip", "gfx942", 64), 64 << 10, (torch.float32, torch.bfloat16)),
 }
-# here every variant is compiled; elsewhere those that differ in numbers only (blocks, alignment) once
+# here `make test-all` compiles every variant; else those that differ in numbers only (blocks, alignment) once
 EVERY_VARIANT = ("sm_90", (torch.bfloat16,))
 
 
@@ -192,7 +192,7 @@ def chosen(target_name: str) -> list[tuple[Launch, str]]:
     found: dict[Any, tuple[Launch, str]] = {}
     for dtype in TARGETS[target_name].dtypes:
         for launched, case in launches(dtype).items():
-            every = target_name == EVERY_VARIANT[0] and dtype in EVERY_VARIANT[1]
+            every = EVERYTHING and target_name == EVERY_VARIANT[0] and dtype in EVERY_VARIANT[1]
             found.setdefault(launched if every else launched.kind(), (launched, case))
     return list(found.values())
 

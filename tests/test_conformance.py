@@ -75,7 +75,9 @@ def infos() -> dict[str, list[OpInfo]]:
 
 
 def dtypes(info: OpInfo) -> list[torch.dtype]:
-    return sorted(info.supported_dtypes(DEVICE) - {torch.float16}, key=str)  # float16 is for the laws
+    """float32, and one of each kind that goes to torch; other floats are for the laws."""
+    wanted = {torch.float32, torch.int64, torch.bool, torch.complex64}
+    return sorted(info.supported_dtypes(DEVICE) & wanted, key=str)
 
 
 MOST = 20  # samples of one operator and dtype; max_pool2d has 1440 that differ in the order of the same few options
@@ -243,7 +245,7 @@ def table() -> str:
         "`python -m tests.test_conformance` writes this page, and a test compares it with what is run.",
         f"torch {TORCH}.",
         "",
-        "| function | dtypes | samples with gradients (float32) | samples in all dtypes | error inputs |",
+        "| function | dtypes | samples with gradients (float32) | samples in these dtypes | error inputs |",
         "|---|---|---|---|---|",
     ]
     for name, found in infos().items():

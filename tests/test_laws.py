@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import trident.nn
 from tests.cases import CASES, Case
-from tests.cases.case import floating, results
+from tests.cases.case import EVERYTHING, floating, results
 from trident.runtime import route
 
 NOISE = 1000 * torch.finfo(torch.float64).eps  # of the float64 reference itself, where the exact result is 0
@@ -96,11 +96,16 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def sized() -> Iterator[Any]:
-    """Every case at each of its shapes in float32; at the first two and the last in bfloat16, at the last in all."""
+    """Every operator at each of its shapes in float32, at the second in bfloat16, at the last in every dtype; its
+    variants at their first two and their last. EVERYTHING: every case, shape and dtype."""
     for name, case in VALUES.items():
+        last = len(case.shapes) - 1
         for at, shape in enumerate(case.shapes):
-            last = at == len(case.shapes) - 1
-            for dtype in DTYPES if last else DTYPES[:2] if at < 2 else DTYPES[:1]:
+            if name in OPERATORS:
+                dtypes = DTYPES if at == last else DTYPES[:2] if at == 1 else DTYPES[:1]
+            else:
+                dtypes = DTYPES[:1] if at < 2 or at == last else ()
+            for dtype in DTYPES if EVERYTHING else dtypes:
                 yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}")
 
 
@@ -285,7 +290,7 @@ def test_forward_mode(case):
 
 
 @each_operator
-@pytest.mark.parametrize("dynamic", (False, True), ids=("static", "dynamic"))
+@pytest.mark.parametrize("dynamic", (False, True) if EVERYTHING else (True,), ids=lambda dynamic: f"dynamic={dynamic}")
 def test_compiles_whole(case, dynamic):
     torch._dynamo.reset()
     compiled = torch.compile(case.ours, fullgraph=True, backend="aot_eager", dynamic=dynamic)

@@ -1,9 +1,13 @@
 """What a case says, and the shapes that several families share."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+
+# TRIDENT_TESTS=all (`make test-all`): every dtype at every shape; else what finds nearly as much in a third of the time
+EVERYTHING = os.environ.get("TRIDENT_TESTS") == "all"
 
 Shape = tuple[int, ...]
 
