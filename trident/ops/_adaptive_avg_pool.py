@@ -21,11 +21,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
 from trident.lang.tile import accumulator, load, matrix_tile
-from trident.ops._pool import spread
+from trident.ops._pool import memory_format, spread
 from trident.ops._slices import add_slices, new_slices
+from trident.ops._windows import channels_last
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -197,25 +197,14 @@ def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
     return [n for pair in pairs for n in pair]
 
 
-def _channels_last(x: Tensor, size: Sequence[int]) -> bool:
-    """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
-    return x.dim() == len(size) + 2 and suggest_memory_format(x) != torch.contiguous_format
-
-
-def _format(channels_last: bool, dim: int) -> torch.memory_format:
-    if not channels_last:
-        return torch.contiguous_format
-    return torch.channels_last if dim == 4 else torch.channels_last_3d
-
-
 @op("adaptive_avg_pool")
 def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
     """x [*, L...] -> [*, *size]. As in torch channels_last stays so, and channels_last_3d becomes contiguous."""
-    last = _channels_last(x, size)
+    last = channels_last(x, len(size))
     one_format = not last or len(size) < 3
-    x = x.contiguous(memory_format=_format(last, x.dim()))
+    x = x.contiguous(memory_format=memory_format(last, x.dim()))
     shape = [*x.shape[: x.dim() - len(size)], *size]
-    y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=_format(last and one_format, x.dim()))
+    y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format(last and one_format, x.dim()))
     plan = _geometry(x.numel(), x.shape[1] if last else 1, *_axes(x.shape, size), one_format, x.device)
     _add_windows(y, x, plan, channels_first=not one_format)
     return y
@@ -224,7 +213,7 @@ def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
 @op("adaptive_avg_pool_backward")
 def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """dy -> the gradient of an input of shape `sizes`, whose last `pooled` axes were pooled."""
-    form = _format(channels_last, dy.dim())
+    form = memory_format(channels_last, dy.dim())
     dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     dy = dy.contiguous(memory_format=form)
     C, axes = (sizes[1] if channels_last else 1), _axes(sizes, dy.shape[dy.dim() - pooled :])
@@ -256,7 +245,7 @@ class _AdaptiveAvgPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        ctx.like = x.shape, len(size), _channels_last(x, size), x.dtype
+        ctx.like = x.shape, len(size), channels_last(x, len(size)), x.dtype
         return _forward(x, size, dtype)
 
     @staticmethod
