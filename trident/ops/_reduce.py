@@ -22,7 +22,6 @@ from trident.lang.tile import load
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims
 from trident.runtime import recompute, tuning
-from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, dense, lying_as
 from trident.runtime.op import op
@@ -291,7 +290,7 @@ def reduce(
     """
     differentiable = torch.is_grad_enabled() and (x.requires_grad or (x2 is not None and x2.requires_grad))
     if differentiable:
-        return apply(_Reduce, x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
+        return _Reduce.apply(x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
     row = REDUCTIONS[name]
     y, y2, _, index = _forward(x, x2, name, dims, keepdim, a, b, dtype, False)
     return (y, index) if row.found else (y, y2) if row.second else y
