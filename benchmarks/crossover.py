@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.never_slower import floating, forward, tensors
-from tests.cases import CASES, Case
+from trident.cases import CASES, Case
 from trident.runtime import route
 
 FLAT = ((512,), (4096,), (16384,), (65536,), (262144,), (1048576,))

@@ -1,4 +1,4 @@
-"""Is any operator slower than torch's? Times each case of tests/cases at its bench sizes against eager torch.
+"""Is any operator slower than torch's? Times each case of trident/cases at its bench sizes against eager torch.
 
     python -m benchmarks.never_slower [name ...] [--dtype bfloat16] [--rounds 30] [--csv out.csv]
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tests.cases import CASES, Case
+from trident.cases import CASES, Case
 from trident.runtime import route
 
 

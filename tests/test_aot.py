@@ -21,8 +21,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tests.cases import CASES, Case
-from tests.cases.case import EVERYTHING, floating, results
+from trident.cases import CASES, Case
+from trident.cases.case import EVERYTHING, floating, results
 from trident.ops import _linear
 from trident.runtime import launch, route, tuning
 

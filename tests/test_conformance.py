@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import trident.functional
 import trident.nn
-from tests.cases import CASES
-from tests.cases.case import floating, results
 from tests.test_laws import DEVICE, close, gradients_of, same
+from trident.cases import CASES
+from trident.cases.case import floating, results
 from trident.optimize import SWAPS
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

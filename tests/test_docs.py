@@ -9,8 +9,8 @@ import torch
 
 import trident.functional
 import trident.nn
-from tests.cases import CASES
 from tests.test_laws import Recorder
+from trident.cases import CASES
 from trident.optimize import SWAPS
 
 ROOT = Path(__file__).parents[1]

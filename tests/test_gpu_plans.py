@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import trident.functional as T
-from tests.cases import CASES
 from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
+from trident.cases import CASES
 from trident.runtime import tuning
 
 PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines")

@@ -1,4 +1,4 @@
-"""The laws: what holds for every operator. One entry of tests/cases is checked against all of them."""
+"""The laws: what holds for every operator. One entry of trident/cases is checked against all of them."""
 
 import copy
 import io
@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import trident.nn
-from tests.cases import CASES, Case
-from tests.cases.case import EVERYTHING, floating, results
+from trident.cases import CASES, Case
+from trident.cases.case import EVERYTHING, floating, results
 from trident.runtime import launch, route
 from trident_cpu.compiler import sanitizing
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import (
+from trident.cases.case import (
     CHANNELS_BENCH,
     LONG_ROWS,
     ROWS_BENCH,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import Case, Errors, Shape, randn
+from trident.cases.case import Case, Errors, Shape, randn
 
 BAD: Errors = (
     lambda f: f(torch.randn(2, 3), torch.randn(2, 4)),

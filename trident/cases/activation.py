@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import (
+from trident.cases.case import (
     FLAT,
     FLAT_BENCH,
     ROWS_BENCH,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import (
+from trident.cases.case import (
     FLAT,
     FLAT_BENCH,
     Case,
@@ -156,8 +156,8 @@ def _class_loss(
             target[..., ::3] = ignored
         return [x, target]
 
-    bad = ((torch.randn(2, 3), torch.tensor([0, 3])), (torch.randn(2, 3), torch.tensor([0, -1])))
-    bad += ((torch.randn(2, 3), torch.tensor([0])), (torch.randn(2, 3), torch.tensor([0, 1], dtype=torch.int32)))
+    bad = [(torch.randn(2, 3), torch.tensor([0, 3])), (torch.randn(2, 3), torch.tensor([0, -1]))]
+    bad += [(torch.randn(2, 3), torch.tensor([0])), (torch.randn(2, 3), torch.tensor([0, 1], dtype=torch.int32))]
     return Case(
         ours=call(getattr(T, name)),
         reference=call(getattr(F, name)),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import trident.functional as T
-from tests.cases.case import Case, Errors, Shape, randn
+from trident.cases.case import Case, Errors, Shape, randn
 
 ROWS_BENCH, MAPS_BENCH = ((4, 256), (256, 1024), (4096, 4096)), ((1, 3, 16, 16), (8, 64, 56, 56), (64, 64, 56, 56))
 ROWS = ((2, 3), (1, 1), (257, 3), (3, 65537))

@@ -1,12 +1,13 @@
 """Cases of trident.functional's attention. Shapes are those of the query; there are a few more keys than queries."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import Case, Shape, randn
+from trident.cases.case import Case, Shape, randn
 from trident.ops._attention import _four, _in_torch
 
 SHAPES = ((2, 3, 5, 8), (1, 1, 1, 1), (6, 4), (2, 1, 2, 7, 16), (1, 2, 140, 20))
@@ -15,7 +16,7 @@ LONG_BENCH = ((1, 2, 16, 32), (1, 8, 512, 128))
 WIDE_BENCH = ((1, 2, 16, 32), (1, 4, 256, 240))
 
 
-def _exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, **kwargs: object):
+def _exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, **kwargs: Any):
     """torch's formula without torch's fused kernels, which have no second derivatives."""
     if mask is not None:
         mask = _four(mask.expand(*q.shape[:-1], k.shape[-2]))
@@ -38,7 +39,7 @@ def _attention(
     wider: int = 0,
     random: bool = False,
     bench: Sequence[Shape] = BENCH,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> Case:
     """more: how many more keys than queries; wider: how much longer a value than a key is."""
 

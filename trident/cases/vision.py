@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import Case, Errors, Shape
+from trident.cases.case import Case, Errors, Shape
 
 LINES = ((2, 3, 4), (1, 2, 1), (3, 5, 33), (1, 2, 700))
 PLANES = ((2, 3, 4, 5), (1, 2, 1, 1), (3, 7, 33, 3), (1, 3, 60, 70))

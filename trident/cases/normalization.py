@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import (
+from trident.cases.case import (
     LONG_ROWS,
     ROWS_BENCH,
     Case,
@@ -38,22 +38,23 @@ def _batch_norm(
     residual: bool = False,
     channels_last: bool = False,
 ) -> Case:
-    def running(x: torch.Tensor) -> list[torch.Tensor | None]:
+    def running(x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if training:
-            return [None, None]
+            return None, None
         steps = torch.arange(x.shape[1], device=x.device) % 5  # numbers that every dtype holds
-        return [((steps - 2) / 4).to(x.dtype), ((steps + 2) / 4).to(x.dtype)]
+        return ((steps - 2) / 4).to(x.dtype), ((steps + 2) / 4).to(x.dtype)
 
-    def split(rest: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor | None], torch.Tensor | None]:
-        return [*rest[:affine], *[None] * (2 - affine)], rest[affine] if residual else None
+    def split(rest: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        w, b = [*rest[:affine], None, None][:2]
+        return w, b, rest[affine] if residual else None
 
     def ours(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        wb, r = split(rest)
-        return T.batch_norm(x, *running(x), *wb, training, activation=activation, residual=r)
+        (w, b, r), (mean, var) = split(rest), running(x)
+        return T.batch_norm(x, mean, var, w, b, training, activation=activation, residual=r)
 
     def reference(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        wb, r = split(rest)
-        return _finish(activation)(F.batch_norm(x, *running(x), *wb, training), r)
+        (w, b, r), (mean, var) = split(rest), running(x)
+        return _finish(activation)(F.batch_norm(x, mean, var, w, b, training), r)
 
     plain = activation is None and not residual and not channels_last
     return Case(
@@ -177,7 +178,7 @@ def _rms_norm_beyond_torch(p: float, affine: bool) -> Case:
         x = x.contiguous(memory_format=memory_format(x))
         mean = x[..., : math.ceil(p * x.shape[-1])].square().mean(-1, keepdim=True)
         y = x * torch.rsqrt(mean + 1.0)
-        return y if w is None else y * w + b
+        return y if w is None or b is None else y * w + b
 
     return Case(
         ours=lambda x, w=None, b=None: T.rms_norm(x, x.shape[-1:], w, 1.0, bias=b, p=p),

@@ -7,10 +7,10 @@ import dataclasses
 import importlib
 import pkgutil
 
-from tests.cases.case import Case
+from trident.cases.case import Case
 
 FAMILIES = [
-    importlib.import_module(f"tests.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "case"
+    importlib.import_module(f"trident.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "case"
 ]
 CASES: dict[str, Case] = {
     name: dataclasses.replace(case, name=name.split(".")[0])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import Case, Shape, randn
+from trident.cases.case import Case, Shape, randn
 
 
 def _pool(pooled: int, size: object, shapes: Sequence[Shape], bench: Sequence[Shape] = ()) -> Case:

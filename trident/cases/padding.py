@@ -1,18 +1,19 @@
 """Cases of trident.nn.padding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from tests.cases.case import Case, Shape
+from trident.cases.case import Case, Shape
 
 
 def _pad(
     cls: str, pad: Sequence[int], mode: str, shapes: Sequence[Shape], *value: float, bench: Sequence[Shape] = ()
 ) -> Case:
-    arguments = (tuple(pad), mode, *value)
+    arguments: Any = (tuple(pad), mode, *value)
     return Case(
         ours=lambda x: T.pad(x, *arguments),
         reference=lambda x: F.pad(x, *arguments),
