@@ -1,0 +1,105 @@
+"""One self-contained HTML page of a run: means, pictures, every row. Light or dark as the reader's system is."""
+
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from trident.bench import plots
+from trident.bench.results import Row
+from trident.bench.summary import LOSS, cells, geometric, head, losers, lost, rivals_of, summary, ways_of
+
+WAY = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
+
+
+def write(rows: Sequence[Row], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text(rows))
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Raises ValueError if there are no rows."""
+    if not rows:
+        raise ValueError("bench: no rows to make a page of")
+    template = Template((resources.files("trident.bench") / "page.html").read_text())
+    return template.substitute(
+        machine=escape(str(rows[-1].machine)),
+        date=escape(min(row.date for row in rows)[:16].replace("T", " ")),
+        dtypes=escape(", ".join(sorted({row.dtype for row in rows}))),
+        tiles="".join(_tiles(rows)),
+        lost=_lost(rows),
+        families="".join(_family(name, of) for name, of in _families(rows).items()),
+    )
+
+
+def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.family):
+        found.setdefault(row.family, []).append(row)
+    return found
+
+
+def _tiles(rows: Sequence[Row]) -> list[str]:
+    made = []
+    for way in ways_of(rows):
+        for rival in rivals_of(rows):
+            s = summary([row for row in rows if row.way == way], rival)
+            if s.rows:
+                made.append(
+                    f'<div class="tile"><b>{s.mean:.2f}</b><span>times {escape(rival)}, {WAY[way]}</span>'
+                    f"<small>{s.rows} rows, what went to torch counts 1. Kernels: {s.kernel_mean:.2f} over "
+                    f"{s.kernels}, {s.wins} won. {s.losses} rows lost.</small></div>"
+                )
+    return made
+
+
+def _lost(rows: Sequence[Row]) -> str:
+    refused = [row for row in rows if row.refused]
+    found = losers(rows)
+    parts = []
+    if refused:
+        lines = "".join(f"<li>{escape(f'{r.name} {r.shape} {r.way}: {r.refused}')}</li>" for r in refused)
+        parts.append(f'<h2 class="bad">Wrong results: no ratio</h2><ul>{lines}</ul>')
+    if found:
+        parts.append(
+            f"<h2>Where Trident is slower</h2><p>{len(found)} rows below {LOSS} of eager, their spread granted. A row "
+            f"that went to torch pays for being asked.</p>{_table(found[:40], rivals_of(rows))}"
+        )
+    return "".join(parts) or f"<p>No row is below {LOSS} of eager.</p>"
+
+
+def _family(name: str, rows: list[Row]) -> str:
+    bars, curves = [], []
+    for way in ways_of(rows):
+        of_way = [row for row in rows if row.way == way]
+        if any("eager" in row.ratios for row in of_way):
+            bars.append(plots.ratio_bars(of_way, "eager", f"{name}, {WAY[way]}: times as fast as eager torch"))
+    for way in ways_of(rows):
+        for case, of_case in plots.by_case([row for row in rows if row.way == way and not row.refused]).items():
+            if len(of_case) > 1:
+                curves.append(plots.time_curves(of_case, f"{case}, {way}"))
+    told = [1.0 if r.routed else r.ratios["eager"].median for r in rows if "eager" in r.ratios]
+    mean = f"{geometric(told):.2f} of eager" if told else ""
+    grids = f'<div class="bars">{"".join(bars)}</div>'
+    if curves:
+        grids += f'<details><summary>Time over size</summary><div class="curves">{"".join(curves)}</div></details>'
+    return (
+        f'<section id="{escape(name)}"><h2>{escape(name)} <small>{mean}</small></h2>{grids}'
+        f"<details><summary>{len(rows)} rows</summary>{_table(rows, rivals_of(rows))}</details></section>"
+    )
+
+
+def _table(rows: Sequence[Row], rivals: Sequence[str]) -> str:
+    titles = head(rivals)
+    numbers = {3, *range(4, len(titles) - 1)}
+    made = "".join(f'<th class="{"n" if i in numbers else ""}">{escape(t)}</th>' for i, t in enumerate(titles))
+    body = []
+    for row in rows:
+        kind = "lost" if row.refused or lost(row) else "routed" if row.routed else ""
+        tds = "".join(
+            f'<td class="{"n" if i in numbers else ""}">{escape(cell)}</td>'
+            for i, cell in enumerate(cells(row, rivals))
+        )
+        body.append(f'<tr class="{kind}">{tds}</tr>')
+    return f'<div class="scroll"><table><thead><tr>{made}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
