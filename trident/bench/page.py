@@ -22,12 +22,14 @@ def text(rows: Sequence[Row]) -> str:
     """Raises ValueError if there are no rows."""
     if not rows:
         raise ValueError("bench: no rows to make a page of")
+    rivals = rivals_of(rows)
     template = Template((resources.files("trident.bench") / "page.html").read_text())
     return template.substitute(
         machine=escape(str(rows[-1].machine)),
         date=escape(min(row.date for row in rows)[:16].replace("T", " ")),
         dtypes=escape(", ".join(sorted({row.dtype for row in rows}))),
-        tiles="".join(_tiles(rows)),
+        tiles="".join(_tiles(rows, rivals[0])) if rivals else "",
+        means=_means(rows, rivals),
         lost=_lost(rows),
         families="".join(_family(name, of) for name, of in _families(rows).items()),
     )
@@ -40,18 +42,36 @@ def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _tiles(rows: Sequence[Row]) -> list[str]:
+def _tiles(rows: Sequence[Row], rival: str) -> list[str]:
+    """Against the first rival; `_means` tells the rest."""
     made = []
     for way in ways_of(rows):
-        for rival in rivals_of(rows):
-            s = summary([row for row in rows if row.way == way], rival)
-            if s.rows:
-                made.append(
-                    f'<div class="tile"><b>{s.mean:.2f}</b><span>times {escape(rival)}, {WAY[way]}</span>'
-                    f"<small>{s.rows} rows, what went to torch counts 1. Kernels: {s.kernel_mean:.2f} over "
-                    f"{s.kernels}, {s.wins} won. {s.losses} rows lost.</small></div>"
-                )
+        s = summary([row for row in rows if row.way == way], rival)
+        made.append(
+            f'<div class="tile"><b>{s.mean:.2f}</b><span>times as fast as {escape(rival)}, {WAY[way]}</span>'
+            f"<small>{s.kernels} of {s.rows} rows run a kernel: {s.kernel_mean:.2f}, {s.wins} faster for sure. "
+            f"{s.losses} rows slower.</small></div>"
+        )
     return made
+
+
+def _means(rows: Sequence[Row], rivals: Sequence[str]) -> str:
+    """A line for each way, a column for each rival; nothing where there is one rival: the tiles say it."""
+    if len(rivals) < 2:
+        return ""
+    body = []
+    for way in ways_of(rows):
+        found = [summary([row for row in rows if row.way == way], rival) for rival in rivals]
+        cells = "".join(
+            f'<td class="n">{s.mean:.2f}</td><td class="n">{s.kernel_mean:.2f}</td><td class="n">{s.kernels}</td>'
+            for s in found
+        )
+        body.append(f"<tr><td>{WAY[way]}</td>{cells}</tr>")
+    head = "".join(
+        f'<th class="n">x {escape(r)}</th><th class="n">its kernels</th><th class="n">rows</th>' for r in rivals
+    )
+    table = f'<table class="means"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _lost(rows: Sequence[Row]) -> str:
@@ -92,14 +112,19 @@ def _family(name: str, rows: list[Row]) -> str:
 
 def _table(rows: Sequence[Row], rivals: Sequence[str]) -> str:
     titles = head(rivals)
-    numbers = {3, *range(4, len(titles) - 1)}
-    made = "".join(f'<th class="{"n" if i in numbers else ""}">{escape(t)}</th>' for i, t in enumerate(titles))
+    made = "".join(f'<th class="{_kind(i, titles)}">{escape(t)}</th>' for i, t in enumerate(titles))
     body = []
     for row in rows:
         kind = "lost" if row.refused or lost(row) else "routed" if row.routed else ""
         tds = "".join(
-            f'<td class="{"n" if i in numbers else ""}">{escape(cell)}</td>'
-            for i, cell in enumerate(cells(row, rivals))
+            f'<td class="{_kind(i, titles)}">{escape(cell)}</td>' for i, cell in enumerate(cells(row, rivals))
         )
         body.append(f'<tr class="{kind}">{tds}</tr>')
     return f'<div class="scroll"><table><thead><tr>{made}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _kind(column: int, titles: Sequence[str]) -> str:
+    """n: a number, to the right; x: a ratio."""
+    if titles[column].startswith("x "):
+        return "n x"
+    return "n" if 3 <= column < len(titles) - 1 else ""
