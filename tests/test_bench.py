@@ -178,7 +178,7 @@ def test_files_hold_the_numbers(tmp_path):
         assert summary.times(found, "eager") in page and summary.times(found, "eager") in document
     assert "prefers-color-scheme: dark" in page and page.count("<svg") == 6  # bars of three ways, curves of three
     assert "src=" not in page and "http" not in page.replace("http://www.w3.org", "")  # self-contained
-    assert (tmp_path / "bench.png").stat().st_size > 1000
+    assert (tmp_path / "out.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _family(name: str, rows: list[Row]) -> str:
     for way in ways_of(rows):
         of_way = [row for row in rows if row.way == way]
         if any("eager" in row.ratios for row in of_way):
-            bars.append(plots.ratio_bars(of_way, "eager", f"{name}, {WAY[way]}: times as fast as eager torch"))
+            bars.append(plots.ratio_bars(of_way, "eager", f"{WAY[way]}: times as fast as eager"))
     for way in ways_of(rows):
         for case, of_case in plots.by_case([row for row in rows if row.way == way and not row.refused]).items():
             if len(of_case) > 1:
