@@ -36,16 +36,16 @@ def write(rows: Sequence[Row], out: Path) -> None:
         _losers(rows),
         *(_family(name, rows) for name in sorted({row.family for row in rows})),
     ]
-    out.write_text("".join(parts))
+    out.write_text("".join(parts), encoding="utf-8")
 
 
 def update(readme: Path, rows: Sequence[Row]) -> None:
     """Put the means between the two marks that a README has. Raises ValueError where it has none."""
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(f"bench: {readme} has no {BEGIN} ... {END} to write between")
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    readme.write_text(f"{before}\n{rows[-1].machine}:\n\n{_means(rows)}{after}")
+    readme.write_text(f"{before}\n{rows[-1].machine}:\n\n{_means(rows)}{after}", encoding="utf-8")
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -15,7 +15,7 @@ WAY = {"forward": "forward", "backward": "backward", "both": "forward and backwa
 
 def write(rows: Sequence[Row], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text(rows))
+    out.write_text(text(rows), encoding="utf-8")
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -23,7 +23,7 @@ def text(rows: Sequence[Row]) -> str:
     if not rows:
         raise ValueError("bench: no rows to make a page of")
     rivals = rivals_of(rows)
-    template = Template((resources.files("trident.bench") / "page.html").read_text())
+    template = Template((resources.files("trident.bench") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         machine=escape(str(rows[-1].machine)),
         date=escape(min(row.date for row in rows)[:16].replace("T", " ")),
