@@ -1,4 +1,4 @@
-"""The command line: `python -m trident demo | doctor`."""
+"""The command line: `python -m trident demo | doctor | inspect`."""
 
 import argparse
 import importlib
@@ -17,6 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
 
     commands.add_parser("doctor", help="print versions, devices and executors, and test one operator")
+
+    inspect = commands.add_parser("inspect", help="what each kernel will do on a GPU; needs none")
+    inspect.add_argument("names", nargs="*", metavar="op", help="operators, as layer_norm, or cases (default: all)")
+    inspect.add_argument("--arch", default="sm_90", help="some of sm_80,sm_90,sm_100,gfx942, or all (default: sm_90)")
+    inspect.add_argument("--dtype", default="bfloat16", choices=("float32", "float16", "bfloat16", "float64"))
+    inspect.add_argument("--shape", help="sizes of the input, as 4096,4096 (default: the largest that is timed)")
+    inspect.add_argument("--html", type=Path, help="write a page with the roofline there")
+    inspect.add_argument("--json", type=Path, dest="json_file", help="write all rows there")
+    inspect.add_argument("--diff", metavar="REV", help="print what differs from another revision of this checkout")
 
     options = vars(parser.parse_args(argv))
     run = importlib.import_module(f"trident.{options.pop('command')}").main  # loads only what the command needs

@@ -10,7 +10,9 @@ import pkgutil
 from trident.cases.case import Case
 
 FAMILIES = [
-    importlib.import_module(f"trident.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "case"
+    importlib.import_module(f"trident.cases.{m.name}")
+    for m in pkgutil.iter_modules(__path__)
+    if m.name not in ("budgets", "case")
 ]
 CASES: dict[str, Case] = {
     name: dataclasses.replace(case, name=name.split(".")[0])
