@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import trident
-from trident.cases import CASES, Case, budgets
+from trident.cases import Case, budgets
 from trident.inspect import counting
 from trident.inspect.compiled import Compiled, compiled
 from trident.inspect.counting import DirectionCount, LaunchCount
@@ -82,11 +82,12 @@ def inspect(
     note: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Rows of the named cases, two a case. `note` is called as often as `steps` says, for a progress bar."""
-    shapes = {name: tuple(shape or inspected_shape(CASES[name])) for name in names}
-    wanted = [(name, _countable(CASES[name], shapes[name]), str(dtype).removeprefix("torch.")) for name in names]
+    cases = {name: counting.find(name) for name in names}
+    shapes = {name: tuple(shape or inspected_shape(case)) for name, case in cases.items()}
+    wanted = [(name, _countable(cases[name], shapes[name]), str(dtype).removeprefix("torch.")) for name in names]
     with ThreadPoolExecutor(2) as pool:  # compilers and the counting process are processes, so threads do
         counts = pool.submit(_counts, wanted, programs, note)
-        seen = {name: watched(CASES[name], shapes[name], dtype) for name in names}
+        seen = {name: watched(cases[name], shapes[name], dtype) for name in names}
         launched = {
             _described(event): None
             for directions in seen.values()
@@ -163,14 +164,18 @@ def _row(
 
 
 def _paired(events: Sequence[Event], count: DirectionCount) -> list[tuple[Event, LaunchCount]]:
-    """Each event beside what was counted of it: the next of its name, else the last."""
+    """Each event beside what was counted of it: the next of its name, else the last. What was not launched at the
+    counted shape is taken to read each of its operands once."""
     left = list(count.launches)
     by_name = {launch.kernel: launch for launch in left}
     found = []
     for event in events:
         at = next((i for i, launch in enumerate(left) if launch.kernel == event.name), None)
         launch = left.pop(at) if at is not None else by_name.get(event.name)
-        found.append((event, launch or LaunchCount(event.name, False, {})))
+        if launch is None:
+            operands = {name: counting.Traffic(nbytes(t), loaded=nbytes(t)) for name, t in event.reads.items()}
+            launch = LaunchCount(event.name, event.kernel is not None, operands)
+        found.append((event, launch))
     return found
 
 

@@ -20,7 +20,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def chosen(names: Sequence[str], dtype: torch.dtype) -> list[str]:
-    """Cases by name ("layer_norm", with all its variants, or "softmax.dim0" alone); all where none is named.
+    """Cases by name ("layer_norm", with all its variants, or "softmax.0" alone); all where none is named.
+    "module:NAME" is a `trident.cases.Case` of somebody else, whose module launches by `trident.runtime.launch.launch`.
 
     Raises ValueError for a name that no case has.
     """
@@ -29,6 +30,9 @@ def chosen(names: Sequence[str], dtype: torch.dtype) -> list[str]:
         return able
     found = []
     for name in names:
+        if ":" in name:
+            found.append(name)
+            continue
         if not (of := [case for case in able if case == name or case.split(".")[0] == name]):
             raise ValueError(
                 f"inspect: no case {name!r} in {dtype}; there are {', '.join(sorted({c.split('.')[0] for c in able}))}"

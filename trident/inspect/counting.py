@@ -6,6 +6,7 @@ more). Runs in a process with TRITON_INTERPRET=1: `count` starts one; `python -m
 """
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -24,9 +25,9 @@ import torch
 from trident.cases import CASES, Case
 from trident.inspect.watch import Direction, Event, nbytes, storage, watched
 
-PER_LAUNCH = 64  # programs of a grid that are run
-ACCESSES = 640  # ... fewer where they do much: about so many loads and stores of tiles in all,
-FEWEST = 6  # but so many at least
+PER_LAUNCH = 32  # programs of a grid that are run
+ACCESSES = 256  # ... fewer where they do much: about so many loads and stores of tiles in all,
+FEWEST = 4  # but so many at least
 SEGMENT = 16  # bytes that a thread can read at once
 LARGE = 1 << 22  # elements of the largest input that is made to count
 
@@ -210,6 +211,8 @@ def metered(meter: Meter) -> Iterator[None]:
 
     def reduce(self: Any, values: Any) -> Any:
         first = values[0] if isinstance(values, tuple) else values
+        if self.combine_fn.fn.__module__ != "triton.language.standard":  # then the interpreter goes element by element
+            meter.accesses += first.handle.data.size // 64
         if first.dtype.is_floating():
             meter.operations(first.handle.data.size)
         return reduced(self, values)
@@ -273,6 +276,12 @@ def count_case(
     return [summed(name, shape, dtype, direction, meter.exact) for direction in found]
 
 
+def find(name: str) -> Case:
+    """A case of Trident by its name, or anybody's as "module:NAME". KeyError, ModuleNotFoundError, AttributeError."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute) if attribute else CASES[name]
+
+
 def count(
     wanted: Sequence[tuple[str, Sequence[int], str]],
     programs: int = PER_LAUNCH,
@@ -311,7 +320,7 @@ def revived(entry: dict[str, Any]) -> DirectionCount:
 def main() -> None:
     work = json.load(sys.stdin)
     for name, shape, dtype in work["wanted"]:
-        counts = count_case(name, CASES[name], shape, getattr(torch, dtype), work["programs"])
+        counts = count_case(name, find(name), shape, getattr(torch, dtype), work["programs"])
         print(json.dumps([asdict(c) for c in counts]), flush=True)
 
 

@@ -94,14 +94,17 @@ class Watch(TorchDispatchMode):
 
 
 @contextmanager
-def planned_for_gpus(note: Callable[..., None]) -> Iterator[None]:
-    """Within the block tuning plans for a GPU of 132 multiprocessors, and launches are handed to `note` only."""
+def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
+    """Within the block tuning plans for a GPU of 132 multiprocessors, and launches are handed to `note` only.
+
+    Those of Trident's operators, and of the module named `of`.
+    """
 
     def for_gpu(heuristic: Callable[..., tuning.Plan]) -> Callable[..., tuning.Plan]:
         plan = heuristic.__wrapped__  # type: ignore[attr-defined]  # the heuristic without its cache
         return lambda *args: plan(*(CUDA if isinstance(a, torch.device) else a for a in args))
 
-    operators = [module for name, module in list(sys.modules.items()) if name.startswith("trident.ops.")]
+    operators = [module for name, module in list(sys.modules.items()) if name.startswith("trident.ops.") or name == of]
     with ExitStack() as patches, route.forced("kernels"):
         patches.enter_context(mock.patch.object(tuning, "multiprocessors", lambda device: MULTIPROCESSORS))
         for module in [tuning, *operators]:
@@ -147,7 +150,7 @@ def watched(
         made = case.inputs(tuple(shape))
     inputs = [t.to(dtype).requires_grad_() if t.is_floating_point() else t for t in made]
     wanted = [t for t in inputs if t.requires_grad]
-    with planned_for_gpus(note):
+    with planned_for_gpus(note, case.ours.__module__):
         with watch:
             y = floating(results(case.ours(*inputs)))
         directions = [Direction("forward", inputs, [t.detach() for t in y], watch.events)]
