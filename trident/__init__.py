@@ -1,19 +1,26 @@
 """Trident: torch.nn with kernels written in Triton. The same results, the hardware used better."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from trident import functional as functional
 from trident import nn as nn
 from trident.optimize import optimize as optimize
 from trident.optimize import restore as restore
 
-
-def __getattr__(name: str) -> object:
-    """What few programs use is imported when it is asked for."""
-    if name == "profile":
-        from trident.profiling import profile
-
-        return profile
-    raise AttributeError(f"module 'trident' has no attribute {name!r}")
-
+if TYPE_CHECKING:
+    from trident.bench.compare import compare as compare
+    from trident.profiling import profile as profile
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "functional", "nn", "optimize", "profile", "restore"]
+__all__ = ["__version__", "compare", "functional", "nn", "optimize", "profile", "restore"]
+
+
+LAZY = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
+
+
+def __getattr__(name: str) -> Any:
+    """What a program that computes does not need, and what brings more with it, is loaded when asked for."""
+    if name not in LAZY:
+        raise AttributeError(f"module 'trident' has no attribute {name!r}")
+    return getattr(importlib.import_module(LAZY[name]), name)
