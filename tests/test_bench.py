@@ -245,7 +245,7 @@ def test_nobody_listens_afterwards():
     before = list(route.WATCHERS)
     assert routes.where(lambda: T.silu(torch.randn(300, 300))) == routes.KERNEL
     assert routes.where(lambda: T.silu(torch.randn(3))).startswith("torch: faster in torch below")
-    assert route.WATCHERS == before
+    assert before == route.WATCHERS
 
 
 def test_every_liger_row_is_a_case():
