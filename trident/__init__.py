@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "functional", "nn", "optimize", "profile", "restore"]
 
-
-LAZY = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
+# name -> its module, which a program that only computes does not need: loaded when asked for
+_LATER = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
 
 
 def __getattr__(name: str) -> Any:
-    """What a program that computes does not need, and what brings more with it, is loaded when asked for."""
-    if name not in LAZY:
+    if name not in _LATER:
         raise AttributeError(f"module 'trident' has no attribute {name!r}")
-    return getattr(importlib.import_module(LAZY[name]), name)
+    return getattr(importlib.import_module(_LATER[name]), name)

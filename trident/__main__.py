@@ -51,13 +51,14 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 
 
 def _inspect(inspect: argparse.ArgumentParser) -> None:
-    inspect.add_argument("names", nargs="*", metavar="op", help="operators, as layer_norm, or cases (default: all)")
-    inspect.add_argument("--arch", default="sm_90", help="some of sm_80,sm_90,sm_100,gfx942, or all (default: sm_90)")
-    inspect.add_argument("--dtype", default="bfloat16", choices=("float32", "float16", "bfloat16", "float64"))
-    inspect.add_argument("--shape", help="sizes of the input, as 4096,4096 (default: the largest that is timed)")
-    inspect.add_argument("--html", type=Path, help="write a page with the roofline there")
-    inspect.add_argument("--json", type=Path, dest="json_file", help="write all rows there")
-    inspect.add_argument("--diff", metavar="REV", help="print what differs from another revision of this checkout")
+    add = inspect.add_argument
+    add("names", nargs="*", metavar="op", help="operators, as layer_norm, or cases (default: all)")
+    add("--arch", default="sm_90", help="some of sm_80,sm_90,sm_100,gfx942, or all (default: sm_90)")
+    add("--dtype", default="bfloat16", choices=("float32", "float16", "bfloat16", "float64"))
+    add("--shape", help="sizes of the input, as 4096,4096 (default: the largest that is timed)")
+    add("--html", type=Path, help="write a page with the roofline there")
+    add("--json", type=Path, dest="json_file", help="write all rows there")
+    add("--diff", metavar="REV", help="print what differs from another revision of this checkout")
 
 
 if __name__ == "__main__":
