@@ -5,7 +5,35 @@ import re
 from pathlib import Path
 from typing import Any
 
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
+
 ROOT = Path(__file__).parents[1]
+SHOWN = """
+    options:
+      show_root_heading: true
+      show_root_toc_entry: true
+      show_root_full_path: false
+      show_if_no_docstring: true
+      show_bases: false
+      members: false"""
+
+
+class _Shapes(Preprocessor):
+    """[*, N] in a docstring is a shape, not emphasis."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        return [re.sub(r"(?<=[\[ ])\*(?=[,\]]|\w+\])", r"\\*", line) for line in lines]
+
+
+class _Docstrings(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        md.preprocessors.register(_Shapes(md), "shapes", 0)
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    config.markdown_extensions.append(_Docstrings())
+    return config
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -34,9 +62,7 @@ def _each(module: str) -> str:
     ]
     if not names:
         raise ValueError(f"docs: {module} re-exports nothing")
-    return "\n\n".join(
-        f"## {name}\n\n::: {home}.{name}" for name, home in sorted(names, key=lambda pair: pair[0].lower())
-    )
+    return "\n\n".join(f"::: {home}.{name}{SHOWN}" for name, home in sorted(names, key=lambda pair: pair[0].lower()))
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -16,7 +16,7 @@ import trident
 from trident.cases import Case, budgets
 from trident.inspect import counting
 from trident.inspect.compiled import Compiled, compiled
-from trident.inspect.counting import DirectionCount, LaunchCount
+from trident.inspect.counting import DirectionCount, LaunchCount, Wanted
 from trident.inspect.launches import Launch, described
 from trident.inspect.targets import CARDS, TARGETS, roofline
 from trident.inspect.watch import Direction, Event, nbytes, watched
@@ -237,27 +237,27 @@ def _sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def _kept(wanted: tuple[str, Sequence[int], str], programs: int) -> Path:
+def _kept(wanted: Wanted, programs: int) -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "trident" / "inspect"
     name, shape, dtype = wanted
     return folder / f"{_sources()}-{name}-{'x'.join(map(str, shape))}-{dtype}-{programs}.json"
 
 
-def _counts(
-    wanted: Sequence[tuple[str, Sequence[int], str]], programs: int, note: Callable[[], None]
-) -> list[DirectionCount]:
+def _counts(wanted: Sequence[Wanted], programs: int, note: Callable[[], None]) -> list[DirectionCount]:
     found: list[DirectionCount] = []
     missing = []
     for one in wanted:
         path = _kept(one, programs)
-        if path.exists():
+        if path.exists() and ":" not in one[0]:  # other people's sources are not in the hash
             found += [counting.revived(entry) for entry in json.loads(path.read_text())]
             note()
         else:
             missing.append(one)
-    fresh = counting.count(missing, programs, note) if missing else []
-    for one in missing:
-        path = _kept(one, programs)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(c) for c in fresh if c.case == one[0]]))
-    return found + fresh
+    if missing:
+        for one, fresh in zip(missing, counting.count(missing, programs), strict=True):
+            path = _kept(one, programs)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps([asdict(c) for c in fresh]))
+            found += fresh
+            note()
+    return found
