@@ -31,7 +31,7 @@ PER_LAUNCH = 32  # programs of a grid that are run
 ACCESSES = 256  # ... fewer where they do much: about so many loads and stores of tiles in all,
 FEWEST = 4  # but so many at least
 SEGMENT = 16  # bytes that a thread can read at once
-LARGE = 1 << 22  # elements of the largest input that is made to count
+LARGE = 1 << 23  # elements of the largest input that is made to count
 
 
 @dataclass
