@@ -67,7 +67,8 @@ def _rows(kernel: Any) -> Any:
 
 
 def _case(run: Any) -> Case:
-    return Case(ours=lambda x: _Planted.apply(x, run), reference=lambda x: x, shapes=((64, 4096),))
+    shape = (64, 4096)
+    return Case(ours=lambda x: _Planted.apply(x, run), reference=lambda x: x, shapes=(shape,), bench=(shape,))
 
 
 GOOD = _case(_flat(_copy_kernel))

@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +26,12 @@ import torch
 from trident.cases import CASES, Case
 from trident.inspect.watch import Direction, Event, nbytes, storage, watched
 
+Wanted = tuple[str, Sequence[int], str]  # a case, the shape of its input, a dtype
 PER_LAUNCH = 32  # programs of a grid that are run
 ACCESSES = 256  # ... fewer where they do much: about so many loads and stores of tiles in all,
 FEWEST = 4  # but so many at least
 SEGMENT = 16  # bytes that a thread can read at once
-LARGE = 1 << 22  # elements of the largest input that is made to count
+LARGE = 1 << 23  # elements of the largest input that is made to count
 
 
 @dataclass
@@ -282,31 +284,31 @@ def find(name: str) -> Case:
     return getattr(importlib.import_module(module), attribute) if attribute else CASES[name]
 
 
-def count(
-    wanted: Sequence[tuple[str, Sequence[int], str]],
-    programs: int = PER_LAUNCH,
-    note: Callable[[], None] = lambda: None,
-) -> list[DirectionCount]:
-    """Count cases, (name, shape, dtype) each, in a process of their own. `note` is called after each of them.
+def count(wanted: Sequence[Wanted], programs: int = PER_LAUNCH) -> Iterator[list[DirectionCount]]:
+    """Count cases in a process of their own: the directions of each of them, as they are done.
 
     Raises RuntimeError with that process's words where it fails.
     """
     work = json.dumps({"programs": programs, "wanted": [[name, list(shape), dtype] for name, shape, dtype in wanted]})
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "trident.inspect.counting"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    found: list[DirectionCount] = []
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
-        assert process.stdin and process.stdout and process.stderr
-        process.stdin.write(work)
-        process.stdin.close()
-        for line in process.stdout:
-            found += [revived(entry) for entry in json.loads(line)]
-            note()
-        words = process.stderr.read()
-    if process.returncode:
-        raise RuntimeError(f"counting failed:\n{words}")
-    return found
+    with tempfile.TemporaryFile("w+") as words:
+        process = subprocess.Popen(
+            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words
+        )
+        with process:
+            assert process.stdin and process.stdout
+            try:
+                process.stdin.write(work)
+                process.stdin.close()
+                for line in process.stdout:
+                    yield [revived(entry) for entry in json.loads(line)]
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            words.seek(0)
+            raise RuntimeError(f"counting failed:\n{words.read()}")
 
 
 def revived(entry: dict[str, Any]) -> DirectionCount:

@@ -10,7 +10,7 @@ from trident.inspect.targets import CARDS, Card
 
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 0 auto; padding: 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
@@ -38,7 +38,7 @@ def roofline(rows: Sequence[Row], name: str) -> str:
         of = [row for row in rows if row.direction == direction and row.intensity > 0]
         x, y = [row.intensity for row in of], [_reached(row, name) for row in of]
         axes.scatter(x, y, s=18, marker=mark, label=direction, alpha=0.7)
-    if len(rows) <= 24:
+    if len(rows) <= 8:  # more would hide one another
         for row in (r for r in rows if r.intensity > 0):
             at = (row.intensity, _reached(row, name))
             axes.annotate(row.case, at, fontsize=7, xytext=(4, -6), textcoords="offset points")
