@@ -11,6 +11,7 @@ import torch
 
 import trident
 import trident.functional as T
+from tests.foreign import mend_torchvision
 from trident.__main__ import main
 from trident.bench import ceilings, memory, results, rivals, routes, run, summary, timing, workloads
 from trident.bench.compare import compare, load
@@ -241,9 +242,11 @@ def test_inputs_rotate_past_the_cache():
 
 
 def test_where_a_call_went():
-    assert routes.where(lambda: T.silu(torch.randn(300, 300))) == routes.KERNEL
-    assert routes.where(lambda: T.silu(torch.randn(3))).startswith("torch: faster in torch below")
-    both = routes.where(lambda: (T.silu(torch.randn(300, 300)), T.silu(torch.randn(3))))
+    large, small = torch.randn(300, 300), torch.randn(3)
+    with trident.runtime.route.forced("auto"):
+        assert routes.where(lambda: T.silu(large)) == routes.KERNEL
+        assert routes.where(lambda: T.silu(small)).startswith("torch: faster in torch below")
+        both = routes.where(lambda: (T.silu(large), T.silu(small)))
     assert both.startswith("partly torch: faster in torch below")
     assert not trident.runtime.route.WATCHERS
 
@@ -302,6 +305,7 @@ def test_import_trident_leaves_the_bench_alone():
 )
 def test_examples_give_the_same_numbers(name, needs):
     pytest.importorskip(needs, reason=f"{needs} is not installed: examples on real architectures are optional")
+    mend_torchvision()
     model, inputs = load(f"trident.bench.models:{name}")
     found = compare(model, inputs, seconds=0.01)
     assert found.same, found
