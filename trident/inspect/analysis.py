@@ -107,11 +107,30 @@ def inspect(
 
         results = dict(zip(jobs, pool.map(compile_one, jobs), strict=True))
         counted = {(c.case, c.direction): c for c in counts.result()}
-    return [
-        _row(name, shapes[name], dtype, direction, counted[name, direction.name], results, arches)
-        for name in names
-        for direction in seen[name]
-    ]
+    rows = []
+    for name, (_, at, _) in zip(names, wanted, strict=True):
+        alike = _kinds(seen[name] if at == shapes[name] else watched(cases[name], at, dtype))
+        for direction in seen[name]:
+            row = _row(name, shapes[name], dtype, direction, counted[name, direction.name], results, arches)
+            for kernel, event in zip(row.kernels, (e for e in _launches(direction) for _ in arches), strict=True):
+                if _kind(event) not in alike:
+                    kernel.narrow = []  # sizes that 16 does not divide: what was counted does not say how this lies
+            row.problems = problems(row)
+            rows.append(row)
+    return rows
+
+
+def _launches(direction: Direction) -> list[Event]:
+    return [event for event in direction.events if event.kernel is not None]
+
+
+def _kind(event: Event) -> tuple[str, frozenset[str]]:
+    """A kernel, and which of its arguments are multiples of 16."""
+    return event.name, _described(event).aligned
+
+
+def _kinds(directions: Sequence[Direction]) -> set[tuple[str, frozenset[str]]]:
+    return {_kind(event) for direction in directions for event in _launches(direction)}
 
 
 def inspected_shape(case: Case) -> tuple[int, ...]:
@@ -150,7 +169,7 @@ def _row(
         for arch in arches
     ]
     share = count.between / max(1.0, count.counted())
-    row = Row(
+    return Row(
         name, direction.name, list(shape), count.dtype, count.shape, count.exact,
         sum(event.kernel is not None for event in direction.events),
         [event.name for event in direction.events if event.kernel is None],
@@ -159,8 +178,6 @@ def _row(
         {card: roofline(c, total, flops, matrix, dtype == torch.float64) for card, c in CARDS.items()},
         kernels,
     )  # fmt: skip
-    row.problems = problems(row)
-    return row
 
 
 def _paired(events: Sequence[Event], count: DirectionCount) -> list[tuple[Event, LaunchCount]]:
@@ -208,6 +225,7 @@ def _kernel_row(event: Event, launch: LaunchCount, arch: str, result: Compiled |
 def problems(row: Row) -> list[str]:
     """What exceeds the budgets (trident/cases/budgets.py)."""
     found = []
+    timed = bool(counting.find(row.case).bench)  # others are counted at the small, odd shapes of the tests
     for k in row.kernels:
         what = f"{row.case} {row.direction}: {k.kernel} for {k.arch}"
         if k.error:
@@ -217,9 +235,8 @@ def problems(row: Row) -> list[str]:
         found += [
             f"{what}: {operand} is accessed in {k.widths[operand]} bytes, where 16 could be"
             for operand in k.narrow
-            if (row.case, k.kernel, operand) not in budgets.NARROW
+            if timed and not budgets.narrow(row.case, k.kernel, operand)
         ]
-    timed = bool(counting.find(row.case).bench)  # others are counted at the small, odd shapes of the tests
     if timed and row.ratio > (most_bytes := budgets.ratio(row.case, row.direction)):
         found.append(f"{row.case} {row.direction}: {row.ratio:.3f} of the compulsory bytes, budget {most_bytes}")
     return found
