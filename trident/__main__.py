@@ -32,7 +32,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     add("--model", metavar="MODULE:FUNCTION", help="instead: a function that returns (model, inputs)")
     add("--backward", action="store_true", help="also backward, and forward with backward")
     add("--dtype", default="float32")
-    add("--sizes", default="", help="as 4x256,256x1024; default: the sizes of each case")
+    add("--sizes", default="", help="as 4x256,256x1024, for cases of as many dimensions; else their own")
     add("--against", default="eager", help="some of eager,compile,liger (default: eager)")
     add("--device", help="cpu or cuda (default: cuda if there is one)")
     add(

@@ -126,7 +126,7 @@ def select(
     cold: bool = True,
 ) -> list[Workload]:
     """The workloads of the named cases; `rms_norm*` names a function with its variants, no names every function
-    without them. sizes: instead of a case's own, those with as many dimensions.
+    without them. sizes: instead of a case's own, where some have as many dimensions.
 
     Raises ValueError naming what is not a case.
     """
@@ -142,8 +142,8 @@ def select(
     for name, case in chosen.items():
         if dtype not in case.dtypes:
             continue
-        dims = len(case.bench[0]) if case.bench else len(case.shapes[0])
-        shapes = [shape for shape in sizes if len(shape) == dims] if sizes else case.bench
+        dims = len(case.bench[-1] if case.bench else case.shapes[0])
+        shapes = [shape for shape in sizes if len(shape) == dims] or case.bench
         for shape in shapes:
             if largest is None or torch.Size(shape).numel() <= largest:
                 made += [Workload(name, case, tuple(shape), dtype, way, device, cold) for way in ways]
