@@ -10,7 +10,8 @@ then along D and H at once (`_pool.spread`), where each x lies in few windows an
 Every case is brought to [P, D, H, W, C] in memory, pooled along D, H and W (`_geometry`): C is 1 for contiguous tensors
 and the channels for channels_last. A window is walked in steps of BLOCK_K columns by BLOCK_C channels, which lie side
 by side in memory. Where outputs are too few to fill the device the steps of a window are shared out among several
-programs (axis 1 of the grid), and `add_slices` adds what those found.
+programs (axis 1 of the grid), and `add_slices` adds what those found. On CPUs planes go row by row
+(`_adaptive_rows.py`), where a window by itself would be short and far apart accesses.
 """
 
 import math
@@ -23,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import accumulator, load, matrix_tile
+from trident.ops import _adaptive_rows
 from trident.ops._pool import memory_format, spread
 from trident.ops._slices import add_slices, new_slices
 from trident.ops._windows import channels_last
@@ -205,7 +207,13 @@ def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
     x = x.contiguous(memory_format=memory_format(last, x.dim()))
     shape = [*x.shape[: x.dim() - len(size)], *size]
     y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format(last and one_format, x.dim()))
-    plan = _geometry(x.numel(), x.shape[1] if last else 1, *_axes(x.shape, size), one_format, x.device)
+    axes, rows = _axes(x.shape, size), _adaptive_rows.ELSEWHERE
+    if not last:
+        rows = _adaptive_rows.plan(True, x.numel(), *axes, x.device)
+    if rows.grid:
+        _adaptive_rows.add(y, x, rows)
+        return y
+    plan = _geometry(x.numel(), x.shape[1] if last else 1, *axes, one_format, x.device)
     _add_windows(y, x, plan, channels_first=not one_format)
     return y
 
@@ -217,6 +225,9 @@ def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool
     dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     dy = dy.contiguous(memory_format=form)
     C, axes = (sizes[1] if channels_last else 1), _axes(sizes, dy.shape[dy.dim() - pooled :])
+    if not channels_last and (rows := _adaptive_rows.plan(False, dx.numel(), *axes, dy.device)).grid:
+        _adaptive_rows.spread(dx, dy, rows)
+        return dx
     there = _geometry(dx.numel(), C, *axes, True, dy.device)
     if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
         launch(_windows_kernel, there.grid, dy, dx, **there.meta, SPREAD=True, CHANNELS_FIRST=False)

@@ -109,11 +109,10 @@ def emit_gather(fe: FunctionEmitter, op: Op) -> None:
     place = fe.new_view(result, result.type.element)
     element, b = view.element, fe.b
 
-    def body(ctx: Context) -> None:
+    def anywhere(ctx: Context, found: Val) -> str:
         lanes = ctx.lanes
         wide = fe.pointwise(lanes)
-        index = lanes_of(fe, evaluate(fe, indices, ctx.identity, ctx), lanes)
-        index = wide.casts.int_to_int("zext", index, indices.type.element, "i64")
+        index = wide.casts.int_to_int("zext", lanes_of(fe, found, lanes), indices.type.element, "i64")
         most = wide.constant("i64", source.type.shape[axis] - 1)
         index = wide.intrinsic("umin", "i64", (index, most))
         offset = wide.binary("mul", "i64", (index, wide.constant("i64", view.strides[axis])))
@@ -123,16 +122,34 @@ def emit_gather(fe: FunctionEmitter, op: Op) -> None:
                 base = b.multiply(ctx.index[d], stride)
                 part = lanes_of(fe, Val("affine", "i64", base, step) if step else Val("uniform", "i64", base), lanes)
                 offset = wide.binary("add", "i64", (offset, part))
-        fe.arena.touch(view.buffer)
         name = view.buffer.name
         if lanes == 1:
             address = b.value(f"getelementptr {stored(element)}, ptr {name}, i64 {offset}")
-            text = b.value(f"load {stored(element)}, ptr {address}, align {size(element)}")
-        else:
-            pointers = b.value(f"getelementptr {stored(element)}, ptr {name}, {vector('i64', lanes)} {offset}")
-            text = Access(fe, ctx).gather(pointers, element, None, "poison")
+            return b.value(f"load {stored(element)}, ptr {address}, align {size(element)}")
+        pointers = b.value(f"getelementptr {stored(element)}, ptr {name}, {vector('i64', lanes)} {offset}")
+        return Access(fe, ctx).gather(pointers, element, None, "poison")
+
+    def shifted(ctx: Context, found: Val) -> str:
+        """Lane i reads element n + i: a vector as it lies, unless some of it is past the tile."""
+        lanes, kind = ctx.lanes, f"<{ctx.lanes} x {stored(element)}>"
+        slot = b.alloca(kind)
+        first = fe.pointwise(1).casts.int_to_int("sext", found.text, indices.type.element, "i64")
+
+        def together() -> None:
+            at = b.value(f"getelementptr {stored(element)}, ptr {view.buffer.name}, i64 {first}")
+            b.emit(f"store {kind} {Access(fe, ctx).load_contiguous(at, element, None, '')}, ptr {slot}")
+
+        inside = b.value(f"icmp ule i64 {first}, {view.shape[0] - lanes}")
+        b.when(inside, together, lambda: b.emit(f"store {kind} {anywhere(ctx, found)}, ptr {slot}"))
+        return b.value(f"load {kind}, ptr {slot}")
+
+    def body(ctx: Context) -> None:
+        index = evaluate(fe, indices, ctx.identity, ctx)
+        fe.arena.touch(view.buffer)
+        follow = index.form == "affine" and index.stride == 1 and view.strides == (1,)
+        text = (shifted if follow and ctx.lanes > 1 else anywhere)(ctx, index)
         if element == "i1":
-            text = b.value(f"trunc {vector('i8', lanes)} {text} to {vector('i1', lanes)}")
+            text = b.value(f"trunc {vector('i8', ctx.lanes)} {text} to {vector('i1', ctx.lanes)}")
         store_view(fe, place, ctx.identity, ctx, Val("lanes", element, text))
 
     for_each_vector(fe, result.type.shape, "i64", body)
