@@ -1,109 +1,134 @@
 """The first Trident's chart: adaptive_avg_pool2d of one plane of 512x512, float32, to outputs 2x2 .. 256x256.
 
-    python -m benchmarks.headline [--step 1] [--threads 1] [--rounds 15] [--compile] [--png docs/headline.png]
+    python -m benchmarks.headline [--step 1] [--clock wall] [--seconds 0.03] [--compile] [--png docs/headline.png]
 
-Forward with the results allocated on both sides, Trident as a user gets it (its default policy) and eager torch call by
-call in turns; ratios of medians, above 1 Trident is faster. One thread: CPU time, which other programs hardly move;
-more: wall time. --compile: torch.compile beside them, where an output is a power of two (each takes it seconds).
+Results are allocated on both sides; Trident as a user gets it and eager torch take turns; above 1 Trident is faster.
+--clock cpu: one thread's CPU time, which other programs hardly move; wall: all cores. --compile: torch.compile as well,
+where the number of outputs is a power of two (each takes it seconds).
 """
 
 import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import trident.functional as T
-from benchmarks.never_slower import medians
+from trident.bench import timing
 
 Call = Callable[[], object]
+Function = Callable[[Tensor], object]
 IMAGES, IMAGE_OUTPUTS = (32, 256, 56, 56), (7, 6, 1)
 
 
-def calls(x: torch.Tensor, out: int, forward: bool) -> tuple[Call, Call]:
-    """Ours and torch's."""
-    if forward:
-        return lambda: T.adaptive_avg_pool2d(x, out), lambda: F.adaptive_avg_pool2d(x, out)
-    ys = [pool(x, out) for pool in (T.adaptive_avg_pool2d, F.adaptive_avg_pool2d)]
-    dy = torch.ones_like(ys[0])
-    ours, theirs = (lambda y=y: torch.autograd.grad(y, x, dy, retain_graph=True) for y in ys)
-    return ours, theirs
+@dataclass
+class Chart:
+    """Seconds of a call by its outputs: [Trident, torch]."""
+
+    forward: dict[int, list[float]] = field(default_factory=dict)
+    backward: dict[int, list[float]] = field(default_factory=dict)
+    compiled: dict[int, float] = field(default_factory=dict)
 
 
-def draw(path: Path, outputs: list[int], times: dict[str, list[float]], compiled: dict[int, float], how: str) -> None:
+def ways(x: Tensor, ours: Function, theirs: Function) -> tuple[tuple[Call, Call], tuple[Call, Call]]:
+    """Calls of (ours, theirs) forward, and backward."""
+    inference, x = x.detach(), x.detach().requires_grad_()
+    graphs = [fn(x) for fn in (ours, theirs)]
+    dy = torch.ones_like(graphs[0])  # type: ignore[call-overload]
+    a, b = (lambda y=y: torch.autograd.grad(y, x, dy, retain_graph=True) for y in graphs)
+    return (lambda: ours(inference), lambda: theirs(inference)), (a, b)
+
+
+def medians(ours: Call, theirs: Call, timer: timing.Timer, seconds: float) -> list[float]:
+    variants = [timing.Variant("ours", ours), timing.Variant("theirs", theirs)]
+    return [statistics.median(found) for found in timing.in_turns(variants, timer, seconds).values()]
+
+
+def ratio(ours: Call, theirs: Call, timer: timing.Timer, seconds: float) -> float:
+    a, b = medians(ours, theirs, timer, seconds)
+    return b / a
+
+
+def pools(out: int) -> tuple[Function, Function]:
+    return lambda x: T.adaptive_avg_pool2d(x, out), lambda x: F.adaptive_avg_pool2d(x, out)
+
+
+def measure(outputs: Iterable[int], timer: timing.Timer, seconds: float, compiled: bool = False) -> Chart:
+    chart, x = Chart(), torch.randn(1, 1, 512, 512)
+    for out in outputs:
+        forward, backward = ways(x, *pools(out))
+        chart.forward[out] = medians(*forward, timer, seconds)
+        chart.backward[out] = medians(*backward, timer, seconds)
+        told = ""
+        if compiled and out & (out - 1) == 0:
+            fn = torch.compile(pools(out)[1])
+            chart.compiled[out] = medians(lambda fn=fn: fn(x), lambda: None, timer, seconds)[0]
+            told = f"   torch.compile {chart.compiled[out] * 1e6:7.1f} us"
+        for of in (chart.forward, chart.backward):
+            a, b = of[out]
+            told = f"   Trident {a * 1e6:7.1f} us  torch {b * 1e6:7.1f} us {b / a:6.2f}" + told
+        print(f"{out:4} (backward, forward){told}", flush=True)
+    return chart
+
+
+def show(outputs: Iterable[int], timer: timing.Timer, seconds: float, compiled: bool = False) -> Chart:
+    print("\nadaptive_avg_pool2d 1x1x512x512")
+    chart = measure(outputs, timer, seconds, compiled)
+    for name, of in (("forward", chart.forward), ("backward", chart.backward)):
+        ratios = [b / a for a, b in of.values()]
+        mean = statistics.geometric_mean(ratios)
+        print(f"{name}: best {max(ratios):.1f}, least {min(ratios):.1f}, geometric mean {mean:.1f} of {len(ratios)}")
+    x = torch.randn(IMAGES)
+    for out in IMAGE_OUTPUTS:
+        found = [ratio(*calls, timer, 10 * seconds) for calls in ways(x, *pools(out))]
+        print(f"{'x'.join(map(str, IMAGES))} -> {out}: forward {found[0]:.2f}, backward {found[1]:.2f}", flush=True)
+    return chart
+
+
+def draw(chart: Chart, path: Path, how: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    left.plot(outputs, times["torch"], label="torch")
-    left.plot(outputs, times["trident"], label="Trident")
-    if compiled:
-        left.plot(list(compiled), list(compiled.values()), "o", label="torch.compile")
+    outputs = list(chart.forward)
+    for name, at in (("torch", 1), ("Trident", 0)):
+        left.plot(outputs, [found[at] * 1e6 for found in chart.forward.values()], label=name)
+    if chart.compiled:
+        left.plot(list(chart.compiled), [s * 1e6 for s in chart.compiled.values()], "o", label="torch.compile")
     left.set(xlabel="outputs along each axis", ylabel="microseconds", title="forward", yscale="log")
-    ratios = [b / a for a, b in zip(times["trident"], times["torch"], strict=True)]
-    back = [b / a for a, b in zip(times["trident backward"], times["torch backward"], strict=True)]
-    right.plot(outputs, ratios, label="forward")
-    right.plot(outputs, back, label="backward")
+    for name, of in (("forward", chart.forward), ("backward", chart.backward)):
+        right.plot(outputs, [b / a for a, b in of.values()], label=name)
     right.axhline(1, color="grey", linewidth=0.8)
-    right.set(xlabel="outputs along each axis", ylabel="times as fast as torch", title="torch's time over Trident's")
+    right.set(xlabel="outputs along each axis", title="how many times as fast as torch", ylim=(0, None))
     for axes in (left, right):
         axes.legend()
         axes.grid(alpha=0.3)
     figure.suptitle(f"adaptive_avg_pool2d 1x1x512x512 float32, {how}")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step", type=int, default=1, help="measure every so many outputs")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--clock", default="cpu", choices=tuple(timing.CLOCKS))
+    parser.add_argument("--seconds", type=float, default=0.03, help="how long each is timed, about")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--png", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    clock = time.thread_time if options.threads == 1 else time.perf_counter
-
-    x = torch.randn(1, 1, 512, 512, requires_grad=True)
-    inference = x.detach()
-    outputs = sorted({*range(2, 257, options.step), *(2**k for k in range(1, 9)), 255})
-    times: dict[str, list[float]] = {name + way: [] for way in ("", " backward") for name in ("trident", "torch")}
-    compiled: dict[int, float] = {}
-    for out in outputs:
-        for way, tensor in (("", inference), (" backward", x)):
-            found = medians(*calls(tensor, out, not way), options.rounds, clock)
-            for name, seconds in zip(("trident", "torch"), found, strict=True):
-                times[name + way].append(seconds * 1e6)
-        if options.compile and out & (out - 1) == 0:
-            fn = torch.compile(lambda t, out=out: F.adaptive_avg_pool2d(t, out))
-            compiled[out] = medians(lambda fn=fn: fn(inference), lambda: None, options.rounds, clock)[0] * 1e6
-        if out & (out - 1) == 0 or out in (3, 7, 50, 100, 200, 255):
-            row = "  ".join(f"{name} {of[-1]:7.1f}" for name, of in times.items())
-            print(f"{out:4}  {row}" + (f"  compiled {compiled[out]:7.1f}" if out in compiled else ""), flush=True)
-    for way in ("", " backward"):
-        ratios = [b / a for a, b in zip(times["trident" + way], times["torch" + way], strict=True)]
-        print(
-            f"{way.strip() or 'forward'}: best {max(ratios):.1f}, least {min(ratios):.1f}, "
-            f"geometric mean {statistics.geometric_mean(ratios):.1f} of {len(ratios)} outputs"
-        )
+    timing.one_thread(options.clock)
+    outputs = sorted({*range(2, 257, options.step), *(2**k for k in range(1, 9)), 7, 255})
+    chart = show(outputs, timing.CLOCKS[options.clock], options.seconds, options.compile)
     if options.png:
-        how = f"{options.threads} thread{'s' * (options.threads > 1)}"
-        draw(options.png, outputs, times, compiled, how)
-
-    x = torch.randn(IMAGES, requires_grad=True)
-    for out in IMAGE_OUTPUTS:
-        ratios = []
-        for tensor in (x.detach(), x):
-            ours, theirs = medians(*calls(tensor, out, tensor is not x), options.rounds, clock)
-            ratios.append(theirs / ours)
-        print(f"{'x'.join(map(str, IMAGES))} -> {out}: forward {ratios[0]:.2f}, backward {ratios[1]:.2f}", flush=True)
+        threads = torch.get_num_threads()
+        draw(chart, options.png, f"{threads} thread{'s' * (threads > 1)} of {torch.backends.cpu.get_cpu_capability()}")
     return 0
 
 
