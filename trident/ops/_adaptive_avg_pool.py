@@ -200,19 +200,18 @@ def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
 
 
 @op("adaptive_avg_pool")
-def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+def _forward(x: Tensor, size: Sequence[int], last: bool, dtype: torch.dtype) -> Tensor:
     """x [*, L...] -> [*, *size]. As in torch channels_last stays so, and channels_last_3d becomes contiguous."""
-    last = channels_last(x, len(size))
-    one_format = not last or len(size) < 3
-    x = x.contiguous(memory_format=memory_format(last, x.dim()))
-    shape = [*x.shape[: x.dim() - len(size)], *size]
-    y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format(last and one_format, x.dim()))
-    axes, rows = _axes(x.shape, size), _adaptive_rows.ELSEWHERE
+    shape, axes = [*x.shape[: x.dim() - len(size)], *size], _axes(x.shape, size)
     if not last:
         rows = _adaptive_rows.plan(True, x.numel(), *axes, x.device)
-    if rows.grid:
-        _adaptive_rows.add(y, x, rows)
-        return y
+        if rows.grid:
+            x, y = x.contiguous(), x.new_empty(shape, dtype=dtype)
+            _adaptive_rows.add(y, x, rows)
+            return y
+    one_format = not last or len(size) < 3
+    x = x.contiguous(memory_format=memory_format(last, x.dim()))
+    y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format(last and one_format, x.dim()))
     plan = _geometry(x.numel(), x.shape[1] if last else 1, *axes, one_format, x.device)
     _add_windows(y, x, plan, channels_first=not one_format)
     return y
@@ -221,13 +220,16 @@ def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
 @op("adaptive_avg_pool_backward")
 def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """dy -> the gradient of an input of shape `sizes`, whose last `pooled` axes were pooled."""
+    axes = _axes(sizes, dy.shape[dy.dim() - pooled :])
     form = memory_format(channels_last, dy.dim())
     dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     dy = dy.contiguous(memory_format=form)
-    C, axes = (sizes[1] if channels_last else 1), _axes(sizes, dy.shape[dy.dim() - pooled :])
-    if not channels_last and (rows := _adaptive_rows.plan(False, dx.numel(), *axes, dy.device)).grid:
-        _adaptive_rows.spread(dx, dy, rows)
-        return dx
+    if not channels_last:
+        rows = _adaptive_rows.plan(False, dx.numel(), *axes, dy.device)
+        if rows.grid:
+            _adaptive_rows.spread(dx, dy, rows)
+            return dx
+    C = sizes[1] if channels_last else 1
     there = _geometry(dx.numel(), C, *axes, True, dy.device)
     if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
         launch(_windows_kernel, there.grid, dy, dx, **there.meta, SPREAD=True, CHANNELS_FIRST=False)
@@ -255,9 +257,9 @@ class _AdaptiveAvgPool(torch.autograd.Function):
     """Keeps nothing but the input's shape: the gradient does not depend on its values."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        ctx.like = x.shape, len(size), channels_last(x, len(size)), x.dtype
-        return _forward(x, size, dtype)
+    def forward(ctx: Any, x: Tensor, size: tuple[int, ...], last: bool, dtype: torch.dtype) -> Tensor:
+        ctx.like = x.shape, len(size), last, x.dtype
+        return _forward(x, size, last, dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -265,12 +267,14 @@ class _AdaptiveAvgPool(torch.autograd.Function):
         if recompute.wanted():
             x = torch.zeros((), dtype=dtype, device=dy.device).expand(sizes).requires_grad_()
             size = tuple(dy.shape[dy.dim() - pooled :])
-            return *recompute.gradients(lambda x: TORCH[pooled](x, size), (x,), dy), None, None
-        return _backward(dy, sizes, pooled, channels_last, dtype), None, None
+            return *recompute.gradients(lambda x: TORCH[pooled](x, size), (x,), dy), None, None, None
+        return _backward(dy, sizes, pooled, channels_last, dtype), None, None, None
 
 
 def _output_size(input: Tensor, size: Any, pooled: int) -> tuple[int, ...] | None:
     """`size` for each pooled axis, or None if torch must say what is wrong with it (or make an empty result)."""
+    if type(size) is int and size > 0 and input.dim() in (pooled + 1, pooled + 2):  # what is usual, quickly
+        return (size,) * pooled
     if isinstance(size, int | torch.SymInt):
         size = (size,) * pooled
     if not isinstance(size, tuple | list) or len(size) != pooled or input.dim() not in (pooled + 1, pooled + 2):
@@ -306,8 +310,9 @@ def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last
-        return apply(_AdaptiveAvgPool, input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
-    return apply(_AdaptiveAvgPool, input, size, dtype)
+        input, size = input.unsqueeze(-2), (1, *size)
+    y = apply(_AdaptiveAvgPool, input, size, channels_last(input, len(size)), dtype)
+    return y.squeeze(-2) if pooled == 1 else y
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -73,7 +73,7 @@ def _spread_row(dy, m, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE
     b_dy = load(dy + m * OW + outs, outs < OW)
     b_dy = b_dy / (width * height).to(b_dy.dtype)
     if SIDE_BY_SIDE:
-        b = tl.gather(b_dy, window, 0)
+        b = tl.reshape(tl.broadcast_to(b_dy[:, None], (BLOCK_W // SIDE_BY_SIDE, SIDE_BY_SIDE)), (BLOCK_W,))
     else:
         b = tl.gather(b_dy, window, 0) + tl.where(shared, tl.gather(b_dy, tl.maximum(window - 1, 0), 0), 0.0)
     return b
@@ -127,9 +127,13 @@ def plan(
     tiles = tuning.pooled_rows(M, numel, W, OW, device)
     meta = {"M": M, "H": H, "W": W, "OH": OH, "OW": OW, "AH": AH, "BH": BH, "AW": AW, "BW": BW, **tiles.meta}
     meta["SIDE_BY_SIDE"] = AW if BW == 1 and tuning.power_of_2(AW) == AW else 0
-    if forward and meta["SIDE_BY_SIDE"]:
+    if meta["SIDE_BY_SIDE"]:
         block_w = max(meta["BLOCK_W"], AW)
-        meta |= {"BLOCK_W": block_w, "BLOCK_O": block_w // AW, "SPAN": 1, "LEAST": 1, "MOST": AW}
+        meta |= {"BLOCK_W": block_w, "BLOCK_O": block_w // AW}
+    elif not forward and H == OH:  # a row of dx for each of dy: gathering it costs more than writing it
+        return ELSEWHERE
+    if forward and meta["SIDE_BY_SIDE"]:
+        meta |= {"SPAN": 1, "LEAST": 1, "MOST": AW}
     elif forward:
         # windows have ceil(A / B) to ceil((A - 1) / B) + 1 elements, and both are found
         most = tuning.cdiv(AW - 1, BW) + 1

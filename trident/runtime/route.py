@@ -63,6 +63,18 @@ def to_torch(
     return reason is not None
 
 
+def gradient_to_torch(name: str, x: Tensor) -> bool:
+    """Must the gradient of operator `name`, whose forward ran in a kernel, go to torch? For speed; x: what it reads.
+
+    Asked where a forward gains and its gradient, a loop at memory speed, pays for Python alone.
+    """
+    name = f"{name} (gradient)"
+    reason = _fast(name, x) if policy == "auto" else None
+    if LOGGED and not torch.compiler.is_compiling():
+        _note(name, (x,), reason)
+    return reason is not None
+
+
 def _fast(name: str, x: Tensor | None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
