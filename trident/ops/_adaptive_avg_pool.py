@@ -221,14 +221,15 @@ def _forward(x: Tensor, size: Sequence[int], last: bool, dtype: torch.dtype) -> 
 def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """dy -> the gradient of an input of shape `sizes`, whose last `pooled` axes were pooled."""
     axes = _axes(sizes, dy.shape[dy.dim() - pooled :])
+    if not channels_last:
+        rows = _adaptive_rows.plan(False, math.prod(sizes), *axes, dy.device)
+        if rows.grid:
+            dx = dy.new_empty(sizes, dtype=dtype)
+            _adaptive_rows.spread(dx, dy.contiguous(), rows)
+            return dx
     form = memory_format(channels_last, dy.dim())
     dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     dy = dy.contiguous(memory_format=form)
-    if not channels_last:
-        rows = _adaptive_rows.plan(False, dx.numel(), *axes, dy.device)
-        if rows.grid:
-            _adaptive_rows.spread(dx, dy, rows)
-            return dx
     C = sizes[1] if channels_last else 1
     there = _geometry(dx.numel(), C, *axes, True, dy.device)
     if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
@@ -292,27 +293,38 @@ TORCH: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def _kind(name: str, input: Tensor, size: tuple[int, ...] | None) -> str:
-    """What `tuning` knows the call by: windows of one length that leave several outputs are the kernel's strength."""
-    if size is None or input.device.type != "cpu":
+def _kind(name: str, input: Tensor, size: tuple[int, ...], last: bool) -> str:
+    """What `crossover` knows the call by: planes go row by row there, unless they leave one value; others do not."""
+    pooled = len(size)
+    if input.device.type != "cpu":
         return name
-    lengths = input.shape[input.dim() - len(size) :]
-    if math.prod(size) == 1:
+    if size == ONE_WINDOW[pooled]:
         return f"{name} (one window)"
+    if pooled == 2 and not last:
+        return name
+    lengths = input.shape[input.dim() - pooled :]
     even = all(n % o == 0 for n, o in zip(lengths, size, strict=True))
-    return name if even else f"{name} (uneven)"
+    form = " (channels_last)" if last and pooled == 2 else ""
+    return f"{name}{form}" if even else f"{name}{form} (uneven)"
+
+
+ONE_WINDOW = {pooled: (1,) * pooled for pooled in TORCH}
 
 
 def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
     name = f"adaptive_avg_pool{pooled}d"
     size = _output_size(input, output_size, pooled)
-    if route.to_torch(_kind(name, input, size), input, unless=None if size else route.INVALID) or size is None:
+    if size is None:
+        route.to_torch(name, input, unless=route.INVALID)
+        return TORCH[pooled](input, output_size)
+    last = channels_last(input, pooled)
+    if route.to_torch(_kind(name, input, size, last), input):
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last
-        input, size = input.unsqueeze(-2), (1, *size)
-    y = apply(_AdaptiveAvgPool, input, size, channels_last(input, len(size)), dtype)
-    return y.squeeze(-2) if pooled == 1 else y
+        input = input.unsqueeze(-2)
+        return apply(_AdaptiveAvgPool, input, (1, *size), channels_last(input, 2), dtype).squeeze(-2)
+    return apply(_AdaptiveAvgPool, input, size, last, dtype)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -23,6 +23,20 @@ from trident.runtime.launch import launch
 
 
 @triton.jit
+def _over(n, d):
+    """n // d of a tile, 0 <= n < 2^23: CPUs have no vector instruction that divides integers (3 us for 512)."""
+    q = (n.to(tl.float32) / d.to(tl.float32)).to(tl.int32)
+    r = n - q * d  # one off at most, where a device's division is not exact
+    return q + (r >= d).to(tl.int32) - (r < 0).to(tl.int32)
+
+
+@triton.jit
+def _widths(outs, start, A, B):
+    """Elements of windows `outs`, which begin at `start`."""
+    return _over((outs + 1) * A + B - 1, B) - start
+
+
+@triton.jit
 def shifted(b, J: tl.constexpr, BLOCK: tl.constexpr):
     """b [BLOCK], J elements down; what the last J lanes hold is not told."""
     at = tl.arange(0, BLOCK) + J  # not cut off where nothing checks it: so it stays one vector load on CPUs
@@ -42,8 +56,9 @@ def _add_rows_kernel(
     """
     begin = tl.program_id(0) * tl.full((), ROWS, tl.int64)
     lanes, outs = tl.arange(0, BLOCK_W), tl.arange(0, BLOCK_O)
-    start = tl.minimum(window_start(outs, AW, BW, 0, True), BLOCK_W - 1)
-    width = window_end(outs, AW, BW, 0, 0, True) - start
+    start = _over(outs * AW, BW)
+    width = _widths(outs, start, AW, BW)
+    start = tl.minimum(start, BLOCK_W - 1)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
@@ -88,9 +103,9 @@ def _spread_rows_kernel(
     """dx [planes, H, W] from dy [M, OW], M = planes OH; a program takes ROWS rows of dy. No window is short of x."""
     begin = tl.program_id(0) * tl.full((), ROWS, tl.int64)
     lanes, outs = tl.arange(0, BLOCK_W), tl.arange(0, BLOCK_O)
-    width = window_end(outs, AW, BW, 0, 0, True) - window_start(outs, AW, BW, 0, True)
-    window = tl.minimum(((lanes + 1) * BW + AW - 1) // AW - 1, OW - 1)  # the last one that begins at or before
-    shared = (window > 0) & (window_end(window - 1, AW, BW, 0, 0, True) > lanes)
+    width = _widths(outs, _over(outs * AW, BW), AW, BW)
+    window = tl.minimum(_over((lanes + 1) * BW + AW - 1, AW) - 1, OW - 1)  # the last one that begins at or before
+    shared = (window > 0) & (_over(window * AW + BW - 1, BW) > lanes)  # with the one before
     b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE, BLOCK_W)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH

@@ -37,7 +37,7 @@ _LEAST_NATIVE = {
     ),
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
-        *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
+        *("adaptive_avg_pool2d", "pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
@@ -46,8 +46,8 @@ _LEAST_NATIVE = {
     ),
     524288: ("glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
     1048576: (
-        *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "geglu", "mean"),
-        *("norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
+        *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
+        *("geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
         *("batch_norm (channels last) (fused)", "group_norm (fused)", "group_norm (channels last) (fused)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
@@ -70,7 +70,8 @@ _NEVER_NATIVE = {
     "torch's loop was measured faster": (
         *("group_norm", "layer_norm", "layer_norm (residual)", "adaptive_avg_pool1d", "adaptive_max_pool1d"),
         *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
-        *(*_dims("adaptive_avg_pool", way=" (one window)"), *_dims("adaptive_avg_pool", (1, 2), " (uneven)")),
+        *_dims("adaptive_avg_pool", way=" (one window)"),
+        *("adaptive_avg_pool1d (uneven)", "adaptive_avg_pool2d (channels_last) (uneven)"),
         *(*_dims("adaptive_max_pool", way=" (one window)"), *_dims("adaptive_max_pool", (2, 3), LAST)),
         *(*_dims("avg_pool", (2, 3), LAST), *_dims("max_pool", (2, 3), LAST), *_dims("max_unpool")),
         *(*_dims("avg_pool", way=" (far apart)"), *_dims("max_pool", way=" (far apart)")),

@@ -63,6 +63,14 @@ def to_torch(
     return reason is not None
 
 
+def at_once(name: str, x: Tensor) -> bool:
+    """Is every call of operator `name` torch's where x lives? Asked before a call is read: for small calls that counts.
+
+    (With TRIDENT_LOG=route that is left to `to_torch`, which says why.)
+    """
+    return policy == "auto" and not LOGGED and (executor(x.device.type), name) in crossover.HAND_TUNED
+
+
 def gradient_to_torch(name: str, x: Tensor) -> bool:
     """Must the gradient of operator `name`, whose forward ran in a kernel, go to torch? For speed; x: what it reads.
 
