@@ -135,11 +135,13 @@ def plan(
 ) -> tuning.Plan:
     """The launch of either kernel for an x of numel elements, or ELSEWHERE."""
     widest = max(H * (OH + 1), W * (OW + 1)) > WIDEST
-    if D != 1 or OD != 1 or widest or not tuning.pools_rows(W, OW, device) or not (forward or (OH <= H and OW <= W)):
+    if D != 1 or OD != 1 or widest or not (forward or (OH <= H and OW <= W)):
         return ELSEWHERE
     AH, BH, AW, BW = (n // math.gcd(L, out) for L, out in ((H, OH), (W, OW)) for n in (L, out))
     M = numel // (H * W) * OH
     tiles = tuning.pooled_rows(M, numel, W, OW, device)
+    if not tiles.grid:
+        return ELSEWHERE
     meta = {"M": M, "H": H, "W": W, "OH": OH, "OW": OW, "AH": AH, "BH": BH, "AW": AW, "BW": BW, **tiles.meta}
     meta["SIDE_BY_SIDE"] = AW if BW == 1 and tuning.power_of_2(AW) == AW else 0
     if meta["SIDE_BY_SIDE"]:

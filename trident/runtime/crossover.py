@@ -41,14 +41,17 @@ _LEAST_NATIVE = {
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
-        *("batch_norm", "batch_norm (fused)", "cross_entropy", "group_norm (channels last)", "log_softmax"),
+        *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
         *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
     ),
-    524288: ("glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
+    524288: (
+        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss", "normalize"),
+        "smooth_l1_loss",
+    ),
     1048576: (
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
-        *("batch_norm (channels last) (fused)", "group_norm (fused)", "group_norm (channels last) (fused)"),
+        *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
@@ -68,7 +71,8 @@ _NEVER_NATIVE = {
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
-        *("group_norm", "layer_norm", "layer_norm (residual)", "adaptive_avg_pool1d", "adaptive_max_pool1d"),
+        *("adaptive_avg_pool1d", "adaptive_max_pool1d", "group_norm", "group_norm (channels last)", "layer_norm"),
+        *("layer_norm (residual)", "rms_norm (few rows)"),
         *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
         *_dims("adaptive_avg_pool", way=" (one window)"),
         *("adaptive_avg_pool1d (uneven)", "adaptive_avg_pool2d (channels_last) (uneven)"),

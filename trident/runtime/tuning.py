@@ -61,8 +61,7 @@ def flat(n: int, device: torch.device) -> Plan:
 
 
 def keeps_random(device: torch.device) -> bool:
-    """Is what was drawn kept for the backward, a byte an element, or drawn again?"""
-    # CPU: seven rounds of Philox cost 0.9 ns an element, a byte written and read 0.1; a GPU draws while it waits
+    """Is what was drawn kept for the backward? CPU: drawing again costs twice as much; GPUs draw while they wait."""
     return device.type != "cuda"
 
 
@@ -177,6 +176,14 @@ def fold(N: int, inner: int) -> int:
     if not 1 < inner < 64 or N * inner < 16384:  # a launch of less is all overhead
         return 1
     return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
+
+
+def folded(S: int, C: int, device: torch.device) -> int:
+    """How many rows of [S, C] to see as one, whose columns then are so many channels: a power of two that divides S."""
+    # CPU: rows of 64 elements cost as much by themselves as by what is in them. GPU: a tile's threads are what they are
+    if device.type == "cuda" or isinstance(S, torch.SymInt) or isinstance(C, torch.SymInt):
+        return 1
+    return next(f for f in (8, 4, 2, 1) if f == 1 or (f * C <= 512 and S % f == 0 and 32 * f <= S))
 
 
 @heuristic
@@ -331,18 +338,14 @@ def resampled(M: int, N: int, device: torch.device) -> Plan:
     return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
 
 
-def pools_rows(W: int, OW: int, device: torch.device) -> bool:
-    """Are rows of W elements, pooled to OW, long enough to be added as rows, and short enough for the L1 cache?"""
-    # CPU: 512x512 -> 7 27 us where windows took 96, rows of 14 -> 7 0.9 ms for 7.7, 4096 -> 3 6.2 ms for 3.8.
-    # GPU: a program reads its windows from memory, all lanes of them; the gathers here have not been timed
-    return device.type != "cuda" and max(W, OW) <= 2048
-
-
 @heuristic
 def pooled_rows(M: int, numel: int, W: int, OW: int, device: torch.device) -> Plan:
-    """Programs over ROWS of M rows of windows, of an x of numel elements with rows of W (ops/_adaptive_rows.py)."""
-    # 32k elements hide the index arithmetic of a program
-    programs = max(1, min(M, numel // 32768))
+    """Programs over ROWS of M rows of windows, of an x of numel elements with rows of W, if rows are worth adding."""
+    # CPU: 512x512 -> 7 27 us where windows took 96; rows of 4096 leave the L1 cache: 6.2 ms where windows took 3.8.
+    # GPU: a program reads its windows from memory, all lanes of them; gathering has not been timed
+    if device.type == "cuda" or max(W, OW) > 2048:
+        return Plan((), {})
+    programs = max(1, min(M, numel // 32768))  # as many elements hide the index arithmetic of a program
     rows = cdiv(M, programs)
     return Plan((cdiv(M, rows),), {"ROWS": rows, "BLOCK_W": power_of_2(W), "BLOCK_O": power_of_2(OW)})
 

@@ -18,7 +18,6 @@ from trident_cpu.emit.values import (
     lanes_of,
     load_view,
     scalar_context,
-    store_view,
     view_address,
 )
 from trident_cpu.ir import Op, Value
@@ -100,60 +99,6 @@ def emit_unsplat(fe: FunctionEmitter, op: Op) -> None:
     value = op.operands[0]
     nothing = (None,) * len(value.type.shape)
     fe.scalars[op.results[0]] = load_view(fe, fe.materialise(value), nothing, scalar_context()).text
-
-
-def emit_gather(fe: FunctionEmitter, op: Op) -> None:
-    """result[i, j] = source[index[i, j], j] for axis 0. An index outside the tile is taken modulo nothing: clamped."""
-    source, indices = op.operands
-    axis, view, result = op.attrs["axis"], dense(fe, source), op.results[0]
-    place = fe.new_view(result, result.type.element)
-    element, b = view.element, fe.b
-
-    def anywhere(ctx: Context, found: Val) -> str:
-        lanes = ctx.lanes
-        wide = fe.pointwise(lanes)
-        index = wide.casts.int_to_int("zext", lanes_of(fe, found, lanes), indices.type.element, "i64")
-        most = wide.constant("i64", source.type.shape[axis] - 1)
-        index = wide.intrinsic("umin", "i64", (index, most))
-        offset = wide.binary("mul", "i64", (index, wide.constant("i64", view.strides[axis])))
-        for d, stride in enumerate(view.strides):
-            if d != axis:
-                step = stride if d == ctx.vector_dim and lanes > 1 else 0
-                base = b.multiply(ctx.index[d], stride)
-                part = lanes_of(fe, Val("affine", "i64", base, step) if step else Val("uniform", "i64", base), lanes)
-                offset = wide.binary("add", "i64", (offset, part))
-        name = view.buffer.name
-        if lanes == 1:
-            address = b.value(f"getelementptr {stored(element)}, ptr {name}, i64 {offset}")
-            return b.value(f"load {stored(element)}, ptr {address}, align {size(element)}")
-        pointers = b.value(f"getelementptr {stored(element)}, ptr {name}, {vector('i64', lanes)} {offset}")
-        return Access(fe, ctx).gather(pointers, element, None, "poison")
-
-    def shifted(ctx: Context, found: Val) -> str:
-        """Lane i reads element n + i: a vector as it lies, unless some of it is past the tile."""
-        lanes, kind = ctx.lanes, f"<{ctx.lanes} x {stored(element)}>"
-        slot = b.alloca(kind)
-        first = fe.pointwise(1).casts.int_to_int("sext", found.text, indices.type.element, "i64")
-
-        def together() -> None:
-            at = b.value(f"getelementptr {stored(element)}, ptr {view.buffer.name}, i64 {first}")
-            b.emit(f"store {kind} {Access(fe, ctx).load_contiguous(at, element, None, '')}, ptr {slot}")
-
-        inside = b.value(f"icmp ule i64 {first}, {view.shape[0] - lanes}")
-        b.when(inside, together, lambda: b.emit(f"store {kind} {anywhere(ctx, found)}, ptr {slot}"))
-        return b.value(f"load {kind}, ptr {slot}")
-
-    def body(ctx: Context) -> None:
-        index = evaluate(fe, indices, ctx.identity, ctx)
-        fe.arena.touch(view.buffer)
-        follow = index.form == "affine" and index.stride == 1 and view.strides == (1,)
-        text = (shifted if follow and ctx.lanes > 1 else anywhere)(ctx, index)
-        if element == "i1":
-            text = b.value(f"trunc {vector('i8', ctx.lanes)} {text} to {vector('i1', ctx.lanes)}")
-        store_view(fe, place, ctx.identity, ctx, Val("lanes", element, text))
-
-    for_each_vector(fe, result.type.shape, "i64", body)
-    fe.views[result] = place
 
 
 def emit_histogram(fe: FunctionEmitter, op: Op) -> None:
