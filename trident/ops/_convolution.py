@@ -1,0 +1,243 @@
+"""Convolutions and transposed convolutions in one, two and three dimensions, with an activation in the same kernel.
+
+    conv              z = x * w + b, y = f(z)         dx = dz * w transposed, dw = dz x correlated
+    conv_transpose    the same with * and its transpose in each other's place, and x and dz too
+
+The kernels are in _conv.py. As in _linear.py the backward keeps y where f' is a function of y, else z. Products that torch
+was measured to do faster (cuDNN, oneDNN) go there: of the forward alone, of the gradients, or of both.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trident.ops._activation import ACTIVATIONS, FUSED, _activate
+from trident.ops._activation import _backward as activation_backward
+from trident.ops._conv import convolved, correlated
+from trident.ops._resample import WIDEST
+from trident.ops._windows import each_axis
+from trident.runtime import autocast, recompute, route
+from trident.runtime.autograd import apply
+from trident.runtime.layout import memory_format
+
+Size = int | Sequence[int]
+
+
+class Shape(NamedTuple):
+    """What a call says beside its tensors. padding: before each axis. behind: what torch would pad there, too."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    behind: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    output_padding: tuple[int, ...]
+    transposed: bool
+    last: bool
+
+
+class _Convolution(torch.autograd.Function):
+    """again: torch's function of the call, of x, w and b."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, shape: Shape, activation: str | None, again: Any,
+        grads_in_torch: bool,
+    ) -> Tensor:  # fmt: skip
+        of_y = activation is None or ACTIVATIONS[activation].differentiable_grad is not None
+        keep = not of_y and any(ctx.needs_input_grad)
+        y, z = convolved(
+            x, w, b, shape.size, shape.stride, shape.padding, shape.dilation, shape.groups, shape.transposed,
+            shape.last, activation, keep,
+        )  # fmt: skip
+        ctx.save_for_backward(x, w, b, None if activation is None else y if of_y else z)
+        ctx.shape, ctx.activation, ctx.again, ctx.grads_in_torch = shape, activation, again, grads_in_torch
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, b, s = ctx.saved_tensors
+        if recompute.wanted():
+            return *recompute.gradients(lambda *t: _activated(ctx.again(*t), ctx.activation), (x, w, b), dy), *[
+                None
+            ] * 4
+        dz = dy if s is None else activation_backward(dy, s, ctx.activation, 0.0, 0.0, dy.dtype)
+        needed = list(ctx.needs_input_grad[:3])
+        found = (_gradients_in_torch if ctx.grads_in_torch else _gradients)(dz, x, w, ctx.shape, needed)
+        return *found, *[None] * 4
+
+
+def _gradients(dz: Tensor, x: Tensor, w: Tensor, shape: Shape, needed: list[bool]) -> tuple[Tensor | None, ...]:
+    dx = dw = db = None
+    how = shape.stride, shape.padding, shape.dilation, shape.groups
+    if needed[0]:
+        dx, _ = convolved(dz, w, None, x.shape[2:], *how, not shape.transposed, shape.last, None, False)
+    if needed[1]:
+        small, large = (x, dz) if shape.transposed else (dz, x)
+        dw = correlated(small, large, w.shape[2:], *how, shape.last)
+    if needed[2]:
+        db = dz.sum((0, *range(2, dz.dim())))
+    return dx, dw, db
+
+
+def _gradients_in_torch(
+    dz: Tensor, x: Tensor, w: Tensor, shape: Shape, needed: list[bool]
+) -> tuple[Tensor | None, ...]:
+    found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+        dz, x, w, [dz.shape[1]], shape.stride, shape.padding, shape.dilation, shape.transposed, shape.output_padding,
+        shape.groups, needed,
+    )  # fmt: skip
+    return found
+
+
+def _activated(z: Tensor, activation: str | None) -> Tensor:
+    return z if activation is None else ACTIVATIONS[activation].torch(z)
+
+
+def _padding(
+    padding: Any, n: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Before and behind each axis. None: torch must say what is wrong."""
+    if padding == "valid":
+        return (0,) * n, (0,) * n
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            return None
+        both = [g * (k - 1) for k, g in zip(kernel, dilation, strict=True)]
+        return tuple(t // 2 for t in both), tuple(t - t // 2 for t in both)
+    around = each_axis(padding, n)
+    return None if around is None or min(around) < 0 else (around, around)
+
+
+def _shape(
+    n: int, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
+    output_padding: Any, transposed: bool,
+) -> Shape | None:  # fmt: skip
+    """The call's numbers; None: torch must say what is wrong with it, or do it."""
+    if w.dim() != n + 2 or x.dim() not in (n + 1, n + 2) or type(groups) is not int or groups < 1:
+        return None
+    kernel, channels = w.shape[2:], x.shape[x.dim() - n - 1]
+    step, apart, more = each_axis(stride, n), each_axis(dilation, n), each_axis(output_padding, n)
+    if step is None or apart is None or more is None or min(step) < 1 or min(apart) < 1 or min(more) < 0:
+        return None
+    if (
+        w.numel() == 0
+        or w.shape[0] % groups
+        or channels != w.shape[0 if transposed else 1] * (1 if transposed else groups)
+    ):
+        return None
+    if b is not None and (b.dim() != 1 or b.shape[0] != (w.shape[1] * groups if transposed else w.shape[0])):
+        return None
+    sides = _padding(padding, n, kernel, step, apart)
+    if sides is None or len({t.dtype for t in (x, w, b) if t is not None}) != 1:
+        return None
+    size = []
+    axes = zip(x.shape[x.dim() - n :], kernel, step, apart, more, *sides, strict=True)
+    for length, k, s, g, o, before, behind in axes:
+        if transposed and o >= max(s, g):
+            return None
+        reach = g * (k - 1) + 1
+        ends = before + behind
+        size.append((length - 1) * s + reach - ends + o if transposed else (length + ends - reach) // s + 1)
+    longest = max(math.prod(x.shape[x.dim() - n - 1 :]), math.prod(size) * max(w.shape[0], w.shape[1] * groups))
+    if min(size) < 1 or longest > WIDEST:
+        return None
+    last = n > 1 and any(memory_format(t) != torch.contiguous_format for t in (x, w) if t.dim() == n + 2)
+    return Shape(tuple(size), step, *sides, apart, groups, more, transposed, last)
+
+
+def _kind(name: str, w: Tensor, shape: Shape, activation: str | None) -> str:
+    """What `crossover` knows the call by."""
+    if shape.groups > 1 and w.shape[1] == 1 and w.shape[0] == shape.groups:
+        name += " (depthwise)"
+    if shape.last:
+        name += " (channels_last)"
+    return name if activation is None else f"{name} (activation)"
+
+
+def _convolve(
+    name: str, n: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
+    groups: Any, output_padding: Any, activation: str | None,
+) -> Tensor:  # fmt: skip
+    if activation is not None and activation not in FUSED:
+        raise ValueError(f"{name}: activation is {activation!r}; expected one of {', '.join(sorted(FUSED))}")
+    transposed = name.startswith("conv_transpose")
+    function = getattr(torch.nn.functional, name)
+    rest = (stride, padding, output_padding, groups, dilation) if transposed else (stride, padding, dilation, groups)
+
+    def again(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        found: Tensor = function(x, w, b, *rest)
+        return found
+
+    x, w, b = autocast.lowered(name, input, weight, bias)
+    shape = _shape(n, x, w, b, stride, padding, dilation, groups, output_padding, transposed)
+    kind = name if shape is None else _kind(name, w, shape, activation)
+    if route.to_torch(kind, input, weight, bias, unless=route.INVALID if shape is None else None) or shape is None:
+        y = again(input, weight, bias)
+        return y if activation is None else _activate(activation, y)
+    unbatched = x.dim() == n + 1
+    grads_in_torch = shape.padding == shape.behind and route.to_torch(f"{_kind(name, w, shape, None)} (backward)", x, w)
+    x = x.unsqueeze(0) if unbatched else x
+    y = apply(_Convolution, x, w, b, shape, activation, again, grads_in_torch)
+    return y.squeeze(0) if unbatched else y
+
+
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: str | Size = 0,
+    dilation: Size = 1, groups: int = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, L] or [C, L], w [O, C / groups, K]. As :func:`torch.nn.functional.conv1d`, then the activation of that
+    name (one of `FUSED`, else ValueError), if any, in the same kernel."""
+    return _convolve("conv1d", 1, input, weight, bias, stride, padding, dilation, groups, 0, activation)
+
+
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: str | Size = 0,
+    dilation: Size = 1, groups: int = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, H, W] or [C, H, W]. As :func:`torch.nn.functional.conv2d`; activation: see :func:`conv1d`."""
+    return _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups, 0, activation)
+
+
+def conv3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: str | Size = 0,
+    dilation: Size = 1, groups: int = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, D, H, W] or [C, D, H, W]. As :func:`torch.nn.functional.conv3d`; activation: see :func:`conv1d`."""
+    return _convolve("conv3d", 3, input, weight, bias, stride, padding, dilation, groups, 0, activation)
+
+
+def conv_transpose1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Size = 0,
+    output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, L] or [C, L], w [C, O / groups, K]. As :func:`torch.nn.functional.conv_transpose1d`; activation: see
+    :func:`conv1d`."""
+    return _convolve(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, dilation, groups, output_padding, activation
+    )
+
+
+def conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Size = 0,
+    output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, H, W] or [C, H, W]. As :func:`torch.nn.functional.conv_transpose2d`; activation: see :func:`conv1d`."""
+    return _convolve(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, dilation, groups, output_padding, activation
+    )
+
+
+def conv_transpose3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Size = 0,
+    output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, activation: str | None = None,
+) -> Tensor:  # fmt: skip
+    """x [N, C, D, H, W] or [C, D, H, W]. As :func:`torch.nn.functional.conv_transpose3d`; activation: see
+    :func:`conv1d`."""
+    return _convolve(
+        "conv_transpose3d", 3, input, weight, bias, stride, padding, dilation, groups, output_padding, activation
+    )
