@@ -34,19 +34,19 @@ from trident.runtime.launch import launch
 from trident.runtime.op import op
 
 # numbers that only scalars are worked out of: a variant of the kernel for each that is 1 would buy nothing
-NUMBERS = [letter + axis for letter in ("", "O", "K", "S", "P", "G", "E") for axis in "DHW"]
+NUMBERS = [letter + axis for letter in ("", "CO", "K", "S", "P", "G", "E") for axis in "DHW"]
 
 
 @triton.jit(do_not_specialize=[*NUMBERS, "N"])
 def _conv_kernel(
-    y, z, x, w, bias, N, C, O, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
+    y, z, x, w, bias, N, C, CO, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
     x_c, x_p, y_c, y_p, w_g, w_k, w_c, w_o,
     F: tl.constexpr, PRECISION: tl.constexpr, TRANSPOSED: tl.constexpr, FLAT: tl.constexpr, LAST: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """z = the first line, or the second if TRANSPOSED, plus bias; y = F(z). bias, z and F may be None.
 
-    C channels of x and O of y in a group; x [N, *, D, H, W], y [N, *, OD, OH, OW]; x_c, x_p, y_c, y_p: from channel to
+    C channels of x and CO of y in a group; x [N, *, D, H, W], y [N, *, OD, OH, OW]; x_c, x_p, y_c, y_p: from channel to
     channel and from position to position; w_g, w_k, w_c, w_o: of group, tap, and channels of x and y. Grid: tiles of
     positions and channels; groups; classes.
     """
@@ -63,7 +63,7 @@ def _conv_kernel(
     )
     # a class may have fewer outputs than the grid has room for, or none
     n_d, n_h, n_w = tl.maximum(n_d, 1), tl.maximum(n_h, 1), tl.maximum(n_w, 1)
-    tiles = tl.cdiv(O, BLOCK_O)
+    tiles = tl.cdiv(CO, BLOCK_O)
     begin = tl.program_id(0) // tiles * tl.full((), BLOCK_P, tl.int64)
     n, d, h, q = positions(begin, n_d * n_h * n_w, n_h * n_w, n_w, BLOCK_P, P_AXIS)
     out_d, out_h, out_w = d, h, q
@@ -72,7 +72,7 @@ def _conv_kernel(
     in_p = (n < N) & (out_d < OD) & (out_h < OH) & (out_w < OW)
     out = tl.program_id(0) % tiles * BLOCK_O + tl.arange(0, BLOCK_O)
     out = out[None, :] if LAST else out[:, None]
-    in_o = out < O
+    in_o = out < CO
 
     k = tl.arange(0, BLOCK_K)
     k_x, k_w = (k[None, :], k[:, None]) if LAST else (k[:, None], k[None, :])
@@ -99,10 +99,10 @@ def _conv_kernel(
         else:
             b_z = tl.dot(b_w, b_x, b_z, input_precision=PRECISION, out_dtype=b_z.dtype)
 
-    out += group * O
+    out += group * CO
     if bias is not None:
         b_z += load(bias + out, in_o)
-    at = n * tl.full((), OD * OH * OW, tl.int64) * O * tl.num_programs(1)
+    at = n * tl.full((), OD * OH * OW, tl.int64) * CO * tl.num_programs(1)
     at += ((out_d * OH + out_h) * OW + out_w) * y_p + out * y_c
     if z is not None:
         tl.store(z + at, b_z, in_p & in_o)
@@ -111,22 +111,22 @@ def _conv_kernel(
 
 @triton.jit(do_not_specialize=[*NUMBERS[:18], "N", "STEPS"])
 def _weight_kernel(
-    dw, dy, x, N, C, O, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, x_c, x_p, y_c, y_p, STEPS,
+    dw, dy, x, N, C, CO, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, x_c, x_p, y_c, y_p, STEPS,
     PRECISION: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """dw [groups O, C, taps], the third line. Grid: tiles of it; groups; slices, STEPS blocks of positions each."""
+    """dw [groups CO, C, taps], the third line. Grid: tiles of it; groups; slices, STEPS blocks of positions each."""
     TAPS = KD * KH * KW
     walk = walk_steps(C, TAPS, BLOCK_K, FLAT)
     group = tl.program_id(1)
     out = tl.program_id(0) // walk * BLOCK_O + tl.arange(0, BLOCK_O)[:, None]
     tap, c, in_c = tap_and_channel(tl.program_id(0) % walk, tl.arange(0, BLOCK_K)[None, :], C, TAPS, BLOCK_K, FLAT)
-    in_o = out < O
+    in_o = out < CO
     k_d, k_h, k_w = tap // (KH * KW) * GD - PD, tap // KW % KH * GH - PH, tap % KW * GW - PW
     x += (group * C + c) * x_c
-    dy += (group * O + out) * y_c
+    dy += (group * CO + out) * y_c
     each_x = tl.full((), D * H * W, tl.int64) * C * tl.num_programs(1)
-    each_y = tl.full((), OD * OH * OW, tl.int64) * O * tl.num_programs(1)
+    each_y = tl.full((), OD * OH * OW, tl.int64) * CO * tl.num_programs(1)
 
     b_dw = accumulator(x, BLOCK_O, BLOCK_K)
     first = tl.program_id(2) * STEPS
@@ -141,7 +141,7 @@ def _weight_kernel(
         b_x = matrix(x + n * each_x + ((i_d * H + i_h) * W + i_w) * x_p, inside)
         b_dw = tl.dot(b_dy, b_x, b_dw, input_precision=PRECISION, out_dtype=b_dw.dtype)
 
-    at = (tl.program_id(2) * tl.num_programs(1) + group) * tl.full((), O, tl.int64) * C * TAPS
+    at = (tl.program_id(2) * tl.num_programs(1) + group) * tl.full((), CO, tl.int64) * C * TAPS
     tl.store(dw + at + (out * C + c) * TAPS + tap, b_dw, in_o & in_c)
 
 
@@ -169,22 +169,22 @@ def _strides(last: bool, channels: int, size: Sequence[int]) -> tuple[int, int]:
 
 @tuning.heuristic
 def _plan(
-    way: str, N: int, C: int, O: int, groups: int, last: bool, dtype: torch.dtype, tf32: bool, device: torch.device,
+    way: str, N: int, C: int, CO: int, groups: int, last: bool, dtype: torch.dtype, tf32: bool, device: torch.device,
     *numbers: int,
 ) -> tuning.Plan:  # fmt: skip
-    """way: "forward", "transposed" or "weight"; C, O: channels of x and y in a group; numbers: `shape_numbers`."""
+    """way: "forward", "transposed" or "weight"; C, CO: channels of x and y in a group; numbers: `shape_numbers`."""
     sizes, outputs, kernel, stride, _, _ = (numbers[i : i + 3] for i in range(0, 18, 3))
-    if C == O == 1:
+    if C == CO == 1:
         return _depthwise(way, N, groups, last, device, numbers)
     x_c, x_p = _strides(last, C * groups, sizes)
-    y_c, y_p = _strides(last, O * groups, outputs)
-    meta: dict[str, Any] = {"N": N, "C": C, "O": O, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
+    y_c, y_p = _strides(last, CO * groups, outputs)
+    meta: dict[str, Any] = {"N": N, "C": C, "CO": CO, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
     if way == "weight":
-        plan = tuning.conv_weight(N * math.prod(outputs), O, C, math.prod(kernel), groups, dtype, tf32, device)
+        plan = tuning.conv_weight(N * math.prod(outputs), CO, C, math.prod(kernel), groups, dtype, tf32, device)
         return tuning.Plan(plan.grid, {**meta, **plan.meta})
     common, largest, taps = _classes(way, numbers)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
-    plan = tuning.conv(N * math.prod(largest), O, C, math.prod(taps), dtype, tf32, device)
+    plan = tuning.conv(N * math.prod(largest), CO, C, math.prod(taps), dtype, tf32, device)
     meta |= {"TRANSPOSED": way == "transposed", "LAST": last, **plan.meta}
     return tuning.Plan((*plan.grid, groups, math.prod(stride) if way == "transposed" else 1), meta)
 
@@ -211,15 +211,14 @@ def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, numbe
     common, largest, taps = _classes(way, numbers)
     rows, columns = (N * math.prod(largest), C) if last else (N * C * largest[0] * largest[1], largest[2])
     plan = tuning.pool_tiles(rows, columns, device)
-    height, width = taps[0] * taps[1], taps[2]
-    unrolled = {"WIDTH": width if width <= 8 else 0, "HEIGHT": height if height * width <= MOST_UNROLLED else 0}
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
     meta |= {"N" + axis: n for axis, n in zip("DHW", largest, strict=True)}
-    meta |= {"M": rows, "N": columns, "TRANSPOSED": way == "transposed", **unrolled, **plan.meta}
+    meta |= {"M": rows, "N": columns, "TRANSPOSED": way == "transposed", **plan.meta}
+    meta["WIDTH"] = taps[2] if taps[2] <= MOST_UNROLLED else 0
     return tuning.Plan((*plan.grid, math.prod(stride) if way == "transposed" else 1), meta, loops=True)
 
 
-MOST_UNROLLED = 27  # taps: 3 x 3 x 3
+MOST_UNROLLED = 8  # taps along W
 
 
 def _tf32(x: Tensor) -> bool:
@@ -240,7 +239,7 @@ def _packed(w: Tensor, groups: int, swapped: bool, last: bool) -> tuple[Tensor, 
     if w.shape[1:3] == (1, 1):  # depthwise
         w = (w.permute(3, 1, 2, 0).contiguous().permute(3, 0, 1, 2)) if last else w.permute(0, 3, 1, 2).contiguous()
     else:
-        w = w.permute(0, 3, 1, 2) if swapped else w.permute(0, 3, 2, 1)  # [G, taps, C, O]
+        w = w.permute(0, 3, 1, 2) if swapped else w.permute(0, 3, 2, 1)  # [G, taps, C, CO]
         w = w.contiguous() if last else w.mT.contiguous().mT
     g, k, c, o = w.stride()
     return w, (g, k, c, o)
@@ -251,18 +250,21 @@ def convolved(
     x: Tensor, w: Tensor, b: Tensor | None, size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int, transposed: bool, last: bool, activation: str | None, keep: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """x [N, channels, *L] -> y [N, channels, *size], and z like y if `keep` (else empty). w [G O, C, *K] or, transposed,
-    [G C, O, *K]. padding: before each axis; what is behind follows from the sizes."""
+    """x [N, channels, *L] -> y [N, channels, *size], and z like y if `keep` (else empty). w [G CO, C, *K] or,
+    transposed, [G C, CO, *K]. padding: before each axis; what is behind follows from the sizes."""
     form = _format(last, x.dim())
-    O = w.shape[1] if transposed else w.shape[0] // groups
-    y = torch.empty([x.shape[0], O * groups, *size], dtype=x.dtype, device=x.device, memory_format=form)
+    CO = w.shape[1] if transposed else w.shape[0] // groups
+    y = torch.empty([x.shape[0], CO * groups, *size], dtype=x.dtype, device=x.device, memory_format=form)
     z = torch.empty_like(y) if keep else None
     x = x.contiguous(memory_format=form)
+    way = "transposed" if transposed else "forward"
+    if transposed and all(s == 1 for s in stride):  # one class of outputs: a plain convolution of what is turned around
+        way, w = "forward", w.flip([*range(2, w.dim())]) if w[0, 0].numel() > 1 else w
+        padding = [g * (k - 1) - p for g, k, p in zip(dilation, w.shape[2:], padding, strict=True)]
     packed, strides = _packed(w, groups, transposed, last)
     numbers = shape_numbers(x.shape[2:], size, w.shape[2:], stride, padding, dilation)
     tf32 = _tf32(x)
-    way = "transposed" if transposed else "forward"
-    plan = _plan(way, x.shape[0], x.shape[1] // groups, O, groups, last, x.dtype, tf32, x.device, *numbers)
+    plan = _plan(way, x.shape[0], x.shape[1] // groups, CO, groups, last, x.dtype, tf32, x.device, *numbers)
     tensors = y, z, x, packed, None if b is None else b.contiguous()
     f = None if activation is None else ACTIVATIONS[activation].f
     if plan.loops:
@@ -282,11 +284,11 @@ def correlated(
     """dw [channels of dy, channels of x / groups, *kernel]: how x, read through each tap, goes with dy."""
     form = _format(last, x.dim())
     dy, x = dy.contiguous(memory_format=form), x.contiguous(memory_format=form)
-    C, O = x.shape[1] // groups, dy.shape[1] // groups
+    C, CO = x.shape[1] // groups, dy.shape[1] // groups
     dw = torch.empty([dy.shape[1], C, *kernel], dtype=x.dtype, device=x.device)
     numbers = shape_numbers(x.shape[2:], dy.shape[2:], kernel, stride, padding, dilation)
     tf32 = _tf32(x)
-    plan = _plan("weight", x.shape[0], C, O, groups, last, x.dtype, tf32, x.device, *numbers)
+    plan = _plan("weight", x.shape[0], C, CO, groups, last, x.dtype, tf32, x.device, *numbers)
     slices = plan.grid[-1] if len(plan.grid) > 1 else 1
     found = dw if slices == 1 else new_slices(slices, dw, x)
     if plan.loops:

@@ -1,9 +1,9 @@
 """Depthwise convolutions: every channel by itself, x [N, C, *L], w [C, 1, *K], y [N, C, *Q] (formulas: _conv.py).
 
-Nothing is multiplied as matrices: memory sets the pace. A tile is rows times columns, the columns side by side in memory:
-outputs along W (rows then are those of [N, C, D, H]) or, with LAST, channels (rows are positions). What a row needs to
-know is worked out once for its columns; few taps are unrolled, so that sums stay in registers. Outputs of a transposed
-convolution are computed by classes, as in _conv.py.
+Nothing is multiplied as matrices: memory sets the pace. A tile is rows times columns, the columns side by side in
+memory: outputs along W (rows then are those of [N, C, D, H]) or, with LAST, channels (rows are positions). What a row
+needs to know is worked out once for its columns; few taps along W are unrolled, so that sums stay in registers. Outputs
+of a transposed convolution are computed by classes, as in _conv.py.
 """
 
 import triton
@@ -28,13 +28,14 @@ def _tap(x_row, in_rows, first, cols, in_cols, W, C, STEP: tl.constexpr, step, L
 @triton.jit
 def _row_of_taps(
     b_z, x_row, in_rows, w_row, in_w, first, next, between, taps, cols, in_cols, W, C, STEP: tl.constexpr, step,
-    WIDTH: tl.constexpr, LAST: tl.constexpr,
+    WIDTH: tl.constexpr, LAST: tl.constexpr, ALL: tl.constexpr,
 ):  # fmt: skip
     """b_z plus taps along W, `next` apart in x and `between` in w."""
     if WIDTH:
         for j in tl.static_range(WIDTH):
-            b_x = _tap(x_row, in_rows & (j < taps), first + j * next, cols, in_cols, W, C, STEP, step, LAST)
-            b_z += b_x * load(w_row + j * between, in_w & (j < taps))
+            exists = True if ALL else j < taps
+            b_x = _tap(x_row, in_rows & exists, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
+            b_z += b_x * load(w_row + j * between, in_w & exists)
     else:
         for j in range(taps):
             b_x = _tap(x_row, in_rows, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
@@ -50,14 +51,14 @@ SCALARS = ["OD", "KD", "SD", "PD", "GD", "ED", "PH", "PW", "EH", "EW"]
 def depthwise_kernel(
     y, z, x, w, bias, M, N, C, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
     ND, NH, NW, w_c, w_k,
-    F: tl.constexpr, TRANSPOSED: tl.constexpr, LAST: tl.constexpr, STEP: tl.constexpr, HEIGHT: tl.constexpr,
-    WIDTH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    F: tl.constexpr, TRANSPOSED: tl.constexpr, LAST: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """y [.., OD, OH, OW] = F(z), z = x convolved with w, plus bias; bias, z and F may be None.
 
     M rows and N columns of the largest class, which has [ND, NH, NW] outputs of a plane. w_c, w_k: from channel to
-    channel and from tap to tap. STEP: the distance in x of neighbouring outputs along W, HEIGHT and WIDTH: the most taps
-    that a class has along D and H together and along W, each 0 where only known at run time. Grid: tiles; classes.
+    channel and from tap to tap. STEP: the distance in x of neighbouring outputs along W, WIDTH: the most taps that a
+    class has along W, each 0 where only known at run time. Grid: tiles; classes.
     """
     cls = tl.program_id(1)
     d_0, _, x_d, step_d, next_d, tap_d, apart_d, taps_d = axis_of_class(
@@ -86,27 +87,16 @@ def depthwise_kernel(
 
     b_z = tl.broadcast_to(accumulator(x, 1, 1), (BLOCK_M, BLOCK_N))
     zero = tl.full((), 0, tl.int32)
-    if HEIGHT:
-        for i in tl.static_range(HEIGHT):
-            j_d, j_h = (zero + i) // tl.maximum(taps_h, 1), (zero + i) % tl.maximum(taps_h, 1)
-            i_d, i_h = d + j_d * next_d, h + j_h * next_h
-            in_taps = (zero + i) < taps_d * taps_h
-            in_rows = in_m & in_taps & (i_d >= 0) & (i_d < D) & (i_h >= 0) & (i_h < H)
-            b_z = _row_of_taps(
-                b_z, x + (i_d * H + i_h) * tl.full((), W, tl.int64) * width, in_rows,
-                w + (j_d * apart_d * KH + j_h * apart_h) * KW * w_k, in_w & in_taps, first, next_w, apart_w * w_k,
-                taps_w, cols, in_n, W, C, STEP, step_w, WIDTH, LAST,
-            )  # fmt: skip
-    else:
-        for i in range(taps_d * taps_h):
-            j_d, j_h = (zero + i) // taps_h, (zero + i) % taps_h
-            i_d, i_h = d + j_d * next_d, h + j_h * next_h
-            in_rows = in_m & (i_d >= 0) & (i_d < D) & (i_h >= 0) & (i_h < H)
-            b_z = _row_of_taps(
-                b_z, x + (i_d * H + i_h) * tl.full((), W, tl.int64) * width, in_rows,
-                w + (j_d * apart_d * KH + j_h * apart_h) * KW * w_k, in_w, first, next_w, apart_w * w_k,
-                taps_w, cols, in_n, W, C, STEP, step_w, WIDTH, LAST,
-            )  # fmt: skip
+    # not unrolled: rows of taps 3 times unrolled took 3 times as long on a CPU, where their masks leave no registers
+    for i in range(taps_d * taps_h):
+        j_d, j_h = (zero + i) // taps_h, (zero + i) % taps_h
+        i_d, i_h = d + j_d * next_d, h + j_h * next_h
+        in_rows = in_m & (i_d >= 0) & (i_d < D) & (i_h >= 0) & (i_h < H)
+        b_z = _row_of_taps(
+            b_z, x + (i_d * H + i_h) * tl.full((), W, tl.int64) * width, in_rows,
+            w + (j_d * apart_d * KH + j_h * apart_h) * KW * w_k, in_w, first, next_w, apart_w * w_k,
+            taps_w, cols, in_n, W, C, STEP, step_w, WIDTH, LAST, not TRANSPOSED,
+        )  # fmt: skip
 
     if bias is not None:
         b_z += load(bias + channel, in_w)

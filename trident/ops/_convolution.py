@@ -3,13 +3,13 @@
     conv              z = x * w + b, y = f(z)         dx = dz * w transposed, dw = dz x correlated
     conv_transpose    the same with * and its transpose in each other's place, and x and dz too
 
-The kernels are in _conv.py. As in _linear.py the backward keeps y where f' is a function of y, else z. Products that torch
-was measured to do faster (cuDNN, oneDNN) go there: of the forward alone, of the gradients, or of both.
+The kernels are in _conv.py. As in _linear.py the backward keeps y where f' is a function of y, else z. What torch was
+measured to do faster (cuDNN, oneDNN) goes there: the forward, the gradients, or both.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -173,7 +173,7 @@ def _convolve(
         found: Tensor = function(x, w, b, *rest)
         return found
 
-    x, w, b = autocast.lowered(name, input, weight, bias)
+    x, w, b = cast(tuple[Tensor, Tensor, Tensor | None], autocast.lowered(name, input, weight, bias))
     shape = _shape(n, x, w, b, stride, padding, dilation, groups, output_padding, transposed)
     kind = name if shape is None else _kind(name, w, shape, activation)
     if route.to_torch(kind, input, weight, bias, unless=route.INVALID if shape is None else None) or shape is None:
@@ -241,3 +241,15 @@ def conv_transpose3d(
     return _convolve(
         "conv_transpose3d", 3, input, weight, bias, stride, padding, dilation, groups, output_padding, activation
     )
+
+
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """x [T, B, C], w [K, C, O], b [O] -> [T', B, O]: :func:`conv1d` of tensors whose time is their first axis. As
+    :func:`torch.nn.functional.conv_tbc`."""
+    x, w, b = cast(tuple[Tensor, Tensor, Tensor], autocast.lowered("conv_tbc", input, weight, bias))
+    fits = input.dim() == 3 and weight.dim() == 3 and bias.dim() == 1 and type(pad) is int and pad >= 0
+    fits = fits and input.shape[2] == weight.shape[1] and bias.shape[0] == weight.shape[2] and weight.numel() > 0
+    fits = fits and input.shape[0] + 2 * pad >= weight.shape[0] and len({t.dtype for t in (x, w, b)}) == 1
+    if route.to_torch("conv_tbc", input, weight, bias, unless=None if fits else route.INVALID):
+        return torch.conv_tbc(input, weight, bias, pad)
+    return conv1d(x.permute(1, 2, 0), w.permute(2, 1, 0), b, padding=pad).permute(2, 0, 1).contiguous()
