@@ -1,4 +1,4 @@
-"""The command line: `python -m trident demo | doctor`."""
+"""The command line: `python -m trident demo | doctor | bench`."""
 
 import argparse
 import importlib
@@ -18,9 +18,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     commands.add_parser("doctor", help="print versions, devices and executors, and test one operator")
 
+    _bench(commands.add_parser("bench", help="time operators, or a model of yours, against torch"))
+
     options = vars(parser.parse_args(argv))
     run = importlib.import_module(f"trident.{options.pop('command')}").main  # loads only what the command needs
     return run(**options)
+
+
+def _bench(bench: argparse.ArgumentParser) -> None:
+    add = bench.add_argument
+    add("names", nargs="*", metavar="op", help="functions or cases of trident/cases (default: every function)")
+    add("--model", metavar="MODULE:FUNCTION", help="instead: a function that returns (model, inputs)")
+    add("--backward", action="store_true", help="also backward, and forward with backward")
+    add("--dtype", default="float32")
+    add("--sizes", default="", help="as 4x256,256x1024; default: the sizes of each case")
+    add("--against", default="eager", help="some of eager,compile,liger (default: eager)")
+    add("--device", help="cpu or cuda (default: cuda if there is one)")
+    add(
+        "--clock", choices=("wall", "cpu"), default="wall", help="of CPUs: cpu is one thread's time, for a busy machine"
+    )
+    add("--policy", choices=("auto", "kernels"), default="auto", help="kernels: also where Trident prefers torch")
+    add("--warm", action="store_true", help="one copy of the inputs, which may stay in the cache")
+    add("--seconds", type=float, default=1.0, help="how long a row is timed, about")
+    add("--largest", type=int, help="leave out inputs of more elements")
+    add("--rows", type=Path, default=Path("out/bench.jsonl"), help="where rows are kept; a run goes on from them")
+    add("--fresh", action="store_true", help="forget the rows that are kept")
+    add("--csv", type=Path)
+    add("--html", type=Path)
+    add("--markdown", type=Path)
+    add("--fail", action="store_true", help="exit with 1 if a row is slower than eager")
 
 
 if __name__ == "__main__":
