@@ -99,8 +99,16 @@ CASES: dict[str, Case] = {
         "conv3d", SPACES, 3, (2, 3, 2), padding=1, stride=(1, 2, 1), module=True, bench=((2, 16, 8, 14, 14),)
     ),
     "conv_transpose2d": _conv(
-        "conv_transpose2d", PLANES, 4, (3, 4), stride=2, padding=1, output_padding=1, module=True,
-        errors=(*BAD, *BAD_TRANSPOSED), bench=RESNET[:2],
+        "conv_transpose2d",
+        PLANES,
+        4,
+        (3, 4),
+        stride=2,
+        padding=1,
+        output_padding=1,
+        module=True,
+        errors=(*BAD, *BAD_TRANSPOSED),
+        bench=RESNET[:2],
     ),
     "conv_transpose2d.groups": _conv(
         "conv_transpose2d", GROUPED, 2, (3, 3), groups=3, stride=(2, 3), dilation=(2, 2), activation="gelu"
@@ -109,4 +117,15 @@ CASES: dict[str, Case] = {
     "conv_transpose3d": _conv(
         "conv_transpose3d", SPACES, 3, (2, 3, 2), stride=2, module=True, bench=((2, 16, 8, 14, 14),)
     ),
-}  # fmt: skip
+    "conv_tbc": Case(
+        ours=lambda x, w, b: T.conv_tbc(x, w, b, 1),
+        reference=lambda x, w, b: F.conv_tbc(x, w, b, 1),
+        shapes=((6, 2, 3), (70, 1, 5)),
+        inputs=lambda shape: [randn(*shape), randn(4, shape[2], 5), randn(5)],
+        reduced=lambda shape: 20 * max(shape[0] * shape[1], shape[2]),
+        errors=(
+            lambda f: f(torch.randn(6, 2, 3), torch.randn(4, 4, 5), torch.randn(5), 1),
+            lambda f: f(torch.randn(6, 2), torch.randn(4, 3, 5), torch.randn(5), 1),
+        ),
+    ),
+}
