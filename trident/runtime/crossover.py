@@ -17,6 +17,13 @@ def _dims(name: str, dims: tuple[int, ...] = (1, 2, 3), way: str = "") -> tuple[
 ALONE = " (forward alone)"  # no gradient to come: measured apart for reductions, whose forwards torch tunes better
 LAST = " (channels_last)"
 MODES = ("constant", "reflection", "replication", "circular")
+CONV = tuple(
+    f"{name}{depthwise}{last}{way}"
+    for name in (*_dims("conv"), *_dims("conv_transpose"))
+    for depthwise in ("", " (depthwise)")
+    for last in ("", LAST)
+    for way in ("", " (activation)", " (backward)")
+)
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 _LEAST_NATIVE = {
@@ -84,6 +91,7 @@ _NEVER_NATIVE = {
     ),
     "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
+    "oneDNN tunes convolutions by hand": CONV,
 }
 _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
 
@@ -91,6 +99,7 @@ _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in 
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
     **{("gpu", name): "torch's fused kernels are tuned by hand; ours are not yet timed" for name in _ATTENTION},
+    **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in CONV},
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
