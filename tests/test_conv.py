@@ -43,7 +43,7 @@ def test_gradients_in_torch(monkeypatch):
         route, "to_torch", lambda name, *t, **how: name.endswith("(backward)") or asked(name, *t, **how)
     )
     given = inputs((2, 4, 9, 8), (4, 2, 3, 3))
-    actual = run(lambda *t: T.conv_transpose2d(*t, 2, 1, 1, activation="silu"), given[:2])
+    actual = run(lambda x, w: T.conv_transpose2d(x, w, None, 2, 1, 1, activation="silu"), given[:2])
 
     def reference(x, w):
         return torch.nn.functional.silu(torch.nn.functional.conv_transpose2d(x, w, None, 2, 1, 1))
@@ -51,7 +51,7 @@ def test_gradients_in_torch(monkeypatch):
     close(actual, run(reference, double(given[:2]), gradients_of(actual[0])), torch.float32, 300)
 
 
-@pytest.mark.parametrize("kind, n", itertools.product(("", "Transpose"), (1, 2, 3)))
+@pytest.mark.parametrize("kind, n", list(itertools.product(("", "Transpose"), (1, 2, 3))))
 def test_lazy_layers_become_ours(kind, n):
     assert hasattr(nn, f"LazyConv{kind}{n}d")  # LazyConv1d, LazyConv2d, LazyConv3d, LazyConvTranspose1d, ...
     layer = getattr(nn, f"LazyConv{kind}{n}d")(5, 2).to(DEVICE)
@@ -90,12 +90,11 @@ def test_tf32_follows_torch(monkeypatch, device, allowed):
     launched = []
     monkeypatch.setattr(_conv, "launch", lambda *args, **meta: launched.append(meta["PRECISION"]))
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
-    with torch._subclasses.FakeTensorMode():
+    with torch._subclasses.FakeTensorMode(), torch.backends.cudnn.flags(allow_tf32=allowed):
         x, w = torch.empty(2, 3, 8, 8, device=device), torch.empty(4, 3, 3, 3, device=device)
-    with torch.backends.cudnn.flags(allow_tf32=allowed):
         how = (1, 1), (1, 1), (1, 1), 1
-        _conv.convolved(x, w, None, (8, 8), *how, False, False, None, False)
-        _conv.correlated(x.new_empty(2, 4, 8, 8), x, (3, 3), *how, False)
+        _conv.convolved.__wrapped__(x, w, None, (8, 8), *how, False, False, None, False)
+        _conv.correlated.__wrapped__(x.new_empty(2, 4, 8, 8), x, (3, 3), *how, False)
     assert launched == ["tf32" if allowed and device == "cuda" else "ieee"] * 2
 
 

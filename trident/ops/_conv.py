@@ -175,7 +175,7 @@ def _plan(
     """way: "forward", "transposed" or "weight"; C, CO: channels of x and y in a group; numbers: `shape_numbers`."""
     sizes, outputs, kernel, stride, _, _ = (numbers[i : i + 3] for i in range(0, 18, 3))
     if C == CO == 1:
-        return _depthwise(way, N, groups, last, device, numbers)
+        return _depthwise(way, N, groups, last, device, *numbers)
     x_c, x_p = _strides(last, C * groups, sizes)
     y_c, y_p = _strides(last, CO * groups, outputs)
     meta: dict[str, Any] = {"N": N, "C": C, "CO": CO, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
@@ -199,7 +199,8 @@ def _classes(way: str, numbers: Sequence[int]) -> tuple[list[int], list[int], li
     return common, largest, [tuning.cdiv(k * e, s) for k, e, s in zip(kernel, common, stride, strict=True)]
 
 
-def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, numbers: Sequence[int]) -> tuning.Plan:
+@tuning.heuristic
+def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, *numbers: int) -> tuning.Plan:
     """`loops`: the kernels of _conv_depthwise.py."""
     outputs, kernel, stride = (numbers[i : i + 3] for i in (3, 6, 9))
     step = 1 if way == "transposed" else stride[2]

@@ -145,10 +145,10 @@ def depthwise_weight_kernel(
             x_row = there + (i_d * H + i_h) * tl.full((), W, tl.int64) * width
             for j in range(KW):
                 first = (q * SW if LAST else zero) - PW + (zero + j) * GW
-                b = b_dy * _tap(x_row, in_rows, first, cols, in_n, W, C, STEP, SW, LAST)
-                if not LAST:
+                b = tl.sum(b_dy * _tap(x_row, in_rows, first, cols, in_n, W, C, STEP, SW, LAST), axis=0, keep_dims=True)
+                if not LAST:  # the short sum last: across lanes
                     b = tl.sum(b, axis=1, keep_dims=True)
-                b_dw += tl.where(numbers == (zero + i) * KW + j, tl.sum(b, axis=0, keep_dims=True), 0.0)
+                b_dw += tl.where(numbers == (zero + i) * KW + j, b, 0.0)
 
     taps = KD * KH * KW
     at = (tl.program_id(1) * tl.full((), C, tl.int64) + channels) * taps + numbers

@@ -141,10 +141,9 @@ def _pair(value: Any) -> Pair | None:
 def _read(size: Any, kernel: Any, dilation: Any, padding: Any, stride: Any) -> tuple[Pair, tuple[int, ...]] | None:
     """The places of a window in an image of `size`, and kernel, stride, padding, dilation of each axis. None: torch
     must say what is wrong."""
-    pairs = [pair for value in (size, kernel, stride, padding, dilation) if (pair := _pair(value))]
-    if len(pairs) < 5:
+    L, K, S, P, G = (_pair(value) for value in (size, kernel, stride, padding, dilation))
+    if L is None or K is None or S is None or P is None or G is None:
         return None
-    L, K, S, P, G = pairs
     if min(*K, *S, *G) < 1 or min(*P) < 0 or min(*L) < 1:
         return None
     places = [(n + 2 * p - g * (k - 1) - 1) // s + 1 for n, k, s, p, g in zip(L, K, S, P, G, strict=True)]

@@ -6,8 +6,8 @@
 One tap for "nearest", 2 an axis for "bilinear" (trilinear), 4 for "bicubic" (lang/sampling.py). A place is worked out
 once for all channels.
 
-The gradients are torch's own operators: that of x adds at places which only the grid knows. For 16-bit types they are
-asked in float32.
+grid_sample's gradients are torch's own operators: that of x adds at places which only the grid knows. For 16-bit types
+they are asked in float32. affine_grid's is the sum over q, axis by axis, of torch's sums.
 """
 
 import math
@@ -155,13 +155,20 @@ class _GridSample(torch.autograd.Function):
 class _AffineGrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, size: tuple[int, ...], aligned: bool) -> Tensor:
-        ctx.how = size, aligned
+        ctx.aligned = aligned
         return _affine(theta, size[2:], aligned)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        found = torch.ops.aten.affine_grid_generator_backward(_float32(dy), *ctx.how)
-        return found.to(dy.dtype), None, None
+        g = _float32(dy)
+        axes = list(range(1, dy.dim() - 1))
+        found = []
+        for axis in reversed(axes):  # theta's columns go with w, h, d
+            n = g.shape[axis]
+            at = torch.arange(n, dtype=g.dtype, device=g.device) * 2
+            at = at / max(n - 1, 1) - 1 if ctx.aligned else (at + 1) / n - 1
+            found.append(torch.einsum("nlr,l->nr", g.sum([a for a in axes if a != axis]), at))
+        return torch.stack([*found, g.sum(axes)], -1).to(dy.dtype), None, None
 
 
 def grid_sample(
@@ -185,12 +192,13 @@ def grid_sample(
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """theta [N, rank, rank + 1], size [N, C, *L] -> [N, *L, rank]. Same contract as
-    :func:`torch.nn.functional.affine_grid`; the gradient is computed by torch's own operator."""
+    :func:`torch.nn.functional.affine_grid`; the gradient is a few of torch's sums."""
     rank = len(size) - 2
     fits = theta.dim() == 3 and rank in (2, 3) and tuple(theta.shape[1:]) == (rank, rank + 1) and min(size) > 0
     fits = fits and size[0] == theta.shape[0] and math.prod(size[2:]) <= WIDEST
     fits = fits and not (align_corners and min(size[2:]) == 1)  # torch warns
-    if route.to_torch("affine_grid", theta, unless=None if fits else route.INVALID):
+    reason = "torch's product is cast under autocast" if fits and autocast.active(theta) else None
+    if route.to_torch("affine_grid", theta, unless=reason if fits else route.INVALID):
         return torch.nn.functional.affine_grid(theta, size, align_corners)  # type: ignore[arg-type]
     _warn_of_default("affine_grid", align_corners)
     y: Tensor = apply(_AffineGrid, theta, tuple(size), bool(align_corners))
