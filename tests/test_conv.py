@@ -36,12 +36,11 @@ def test_unknown_activation():
         T.conv1d(*inputs((2, 3, 9), (4, 3, 3)), activation="swish")
 
 
-def test_gradients_in_torch(monkeypatch):
-    """A kernel's forward with torch's gradients, as `crossover` may ask for."""
+@pytest.mark.parametrize("part", ("(activation)", "(dx)", "(dw)"))
+def test_parts_in_torch(monkeypatch, part):
+    """Each part of a call may be torch's, as `crossover` asks for, and the others kernels."""
     asked = route.to_torch
-    monkeypatch.setattr(
-        route, "to_torch", lambda name, *t, **how: name.endswith("(backward)") or asked(name, *t, **how)
-    )
+    monkeypatch.setattr(route, "to_torch", lambda name, *t, **how: name.endswith(part) or asked(name, *t, **how))
     given = inputs((2, 4, 9, 8), (4, 2, 3, 3))
     actual = run(lambda x, w: T.conv_transpose2d(x, w, None, 2, 1, 1, activation="silu"), given[:2])
 
@@ -91,10 +90,10 @@ def test_tf32_follows_torch(monkeypatch, device, allowed):
     monkeypatch.setattr(_conv, "launch", lambda *args, **meta: launched.append(meta["PRECISION"]))
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     with torch._subclasses.FakeTensorMode(), torch.backends.cudnn.flags(allow_tf32=allowed):
-        x, w = torch.empty(2, 3, 8, 8, device=device), torch.empty(4, 3, 3, 3, device=device)
-        how = (1, 1), (1, 1), (1, 1), 1
+        x, w = torch.empty(2, 3, 8, 8, device=device), torch.empty(4, 3, 1, 1, device=device)
+        how = (1, 1), (0, 0), (1, 1), 1
         _conv.convolved.__wrapped__(x, w, None, (8, 8), *how, False, False, None, False)
-        _conv.correlated.__wrapped__(x.new_empty(2, 4, 8, 8), x, (3, 3), *how, False)
+        _conv.correlated.__wrapped__(x.new_empty(2, 4, 8, 8), x, (1, 1), *how, False)
     assert launched == ["tf32" if allowed and device == "cuda" else "ieee"] * 2
 
 

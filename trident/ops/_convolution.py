@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trident.ops._activation import ACTIVATIONS, FUSED, _activate
 from trident.ops._activation import _backward as activation_backward
+from trident.ops._activation import _forward as activation_forward
 from trident.ops._conv import convolved, correlated
 from trident.ops._resample import WIDEST
 from trident.ops._windows import each_axis
@@ -24,6 +25,8 @@ from trident.runtime.autograd import apply
 from trident.runtime.layout import memory_format
 
 Size = int | Sequence[int]
+PARTS = frozenset({"forward", "dx", "dw"})  # each is torch's where that was measured to be faster
+MOST_PROGRAMS = 65535  # along the second and third axis of a GPU's grid
 
 
 class Shape(NamedTuple):
@@ -41,57 +44,58 @@ class Shape(NamedTuple):
 
 
 class _Convolution(torch.autograd.Function):
-    """again: torch's function of the call, of x, w and b."""
+    """again: torch's function of the call, of x, w and b. in_torch: the parts of the call that torch does."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, shape: Shape, activation: str | None, again: Any,
-        grads_in_torch: bool,
+        in_torch: frozenset[str],
     ) -> Tensor:  # fmt: skip
         of_y = activation is None or ACTIVATIONS[activation].differentiable_grad is not None
         keep = not of_y and any(ctx.needs_input_grad)
-        y, z = convolved(
-            x, w, b, shape.size, shape.stride, shape.padding, shape.dilation, shape.groups, shape.transposed,
-            shape.last, activation, keep,
-        )  # fmt: skip
+        if "forward" in in_torch:
+            z = again(x, w, b)
+            y = z if activation is None else activation_forward(z, activation, 0.0, 0.0, z.dtype)
+        else:
+            y, z = convolved(
+                x, w, b, shape.size, shape.stride, shape.padding, shape.dilation, shape.groups, shape.transposed,
+                shape.last, activation, keep,
+            )  # fmt: skip
         ctx.save_for_backward(x, w, b, None if activation is None else y if of_y else z)
-        ctx.shape, ctx.activation, ctx.again, ctx.grads_in_torch = shape, activation, again, grads_in_torch
+        ctx.shape, ctx.activation, ctx.again, ctx.in_torch = shape, activation, again, in_torch
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, w, b, s = ctx.saved_tensors
         if recompute.wanted():
-            return *recompute.gradients(lambda *t: _activated(ctx.again(*t), ctx.activation), (x, w, b), dy), *[
-                None
-            ] * 4
+            again = recompute.gradients(lambda *t: _activated(ctx.again(*t), ctx.activation), (x, w, b), dy)
+            return *again, *[None] * 4
         dz = dy if s is None else activation_backward(dy, s, ctx.activation, 0.0, 0.0, dy.dtype)
-        needed = list(ctx.needs_input_grad[:3])
-        found = (_gradients_in_torch if ctx.grads_in_torch else _gradients)(dz, x, w, ctx.shape, needed)
-        return *found, *[None] * 4
+        return *_gradients(dz, x, w, ctx.shape, list(ctx.needs_input_grad[:3]), ctx.in_torch), *[None] * 4
 
 
-def _gradients(dz: Tensor, x: Tensor, w: Tensor, shape: Shape, needed: list[bool]) -> tuple[Tensor | None, ...]:
+def _gradients(
+    dz: Tensor, x: Tensor, w: Tensor, shape: Shape, needed: list[bool], in_torch: frozenset[str]
+) -> tuple[Tensor | None, ...]:
+    theirs = [needed[0] and "dx" in in_torch, needed[1] and "dw" in in_torch, False]
+    if all(theirs[:2]):
+        theirs[2] = needed[2]
     dx = dw = db = None
+    if any(theirs):
+        dx, dw, db = torch.ops.aten.convolution_backward(
+            dz, x, w, [dz.shape[1]], shape.stride, shape.padding, shape.dilation, shape.transposed,
+            shape.output_padding, shape.groups, theirs,
+        )  # fmt: skip
     how = shape.stride, shape.padding, shape.dilation, shape.groups
-    if needed[0]:
+    if needed[0] and not theirs[0]:
         dx, _ = convolved(dz, w, None, x.shape[2:], *how, not shape.transposed, shape.last, None, False)
-    if needed[1]:
+    if needed[1] and not theirs[1]:
         small, large = (x, dz) if shape.transposed else (dz, x)
         dw = correlated(small, large, w.shape[2:], *how, shape.last)
-    if needed[2]:
+    if needed[2] and not theirs[2]:
         db = dz.sum((0, *range(2, dz.dim())))
     return dx, dw, db
-
-
-def _gradients_in_torch(
-    dz: Tensor, x: Tensor, w: Tensor, shape: Shape, needed: list[bool]
-) -> tuple[Tensor | None, ...]:
-    found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-        dz, x, w, [dz.shape[1]], shape.stride, shape.padding, shape.dilation, shape.transposed, shape.output_padding,
-        shape.groups, needed,
-    )  # fmt: skip
-    return found
 
 
 def _activated(z: Tensor, activation: str | None) -> Tensor:
@@ -144,19 +148,22 @@ def _shape(
         ends = before + behind
         size.append((length - 1) * s + reach - ends + o if transposed else (length + ends - reach) // s + 1)
     longest = max(math.prod(x.shape[x.dim() - n - 1 :]), math.prod(size) * max(w.shape[0], w.shape[1] * groups))
-    if min(size) < 1 or longest > WIDEST:
+    if min(size) < 1 or max(longest, w.numel()) > WIDEST or max(groups, math.prod(step)) > MOST_PROGRAMS:
         return None
     last = n > 1 and any(memory_format(t) != torch.contiguous_format for t in (x, w) if t.dim() == n + 2)
     return Shape(tuple(size), step, *sides, apart, groups, more, transposed, last)
 
 
-def _kind(name: str, w: Tensor, shape: Shape, activation: str | None) -> str:
+def _kind(name: str, x: Tensor, w: Tensor, shape: Shape) -> str:
     """What `crossover` knows the call by."""
     if shape.groups > 1 and w.shape[1] == 1 and w.shape[0] == shape.groups:
-        name += " (depthwise)"
-    if shape.last:
-        name += " (channels_last)"
-    return name if activation is None else f"{name} (activation)"
+        taps = math.prod(w.shape[2:])
+        wide = taps < MANY_TAPS and shape.stride[-1] == 1 and min(x.shape[-1], shape.size[-1]) >= WIDE
+        name += " (depthwise)" + (" (many taps)" if taps >= MANY_TAPS else " (wide)" if wide else "")
+    return f"{name} (channels_last)" if shape.last else name
+
+
+MANY_TAPS, WIDE = 25, 56  # from which on kernels of depthwise convolutions were measured apart
 
 
 def _convolve(
@@ -175,15 +182,30 @@ def _convolve(
 
     x, w, b = cast(tuple[Tensor, Tensor, Tensor | None], autocast.lowered(name, input, weight, bias))
     shape = _shape(n, x, w, b, stride, padding, dilation, groups, output_padding, transposed)
-    kind = name if shape is None else _kind(name, w, shape, activation)
-    if route.to_torch(kind, input, weight, bias, unless=route.INVALID if shape is None else None) or shape is None:
+    in_torch = PARTS if shape is None else _in_torch(_kind(name, x, w, shape), activation, x, w)
+    nothing_left = "forward" in in_torch and (len(in_torch) == len(PARTS) or not _gradients_to_come(x, w))
+    unless = route.INVALID if shape is None else None
+    if shape is None or nothing_left or route.to_torch(name, input, weight, bias, unless=unless):
         y = again(input, weight, bias)
         return y if activation is None else _activate(activation, y)
+    if shape.padding != shape.behind:  # "same" that differs before and behind: torch pads a copy
+        in_torch -= {"dx", "dw"}
     unbatched = x.dim() == n + 1
-    grads_in_torch = shape.padding == shape.behind and route.to_torch(f"{_kind(name, w, shape, None)} (backward)", x, w)
     x = x.unsqueeze(0) if unbatched else x
-    y = apply(_Convolution, x, w, b, shape, activation, again, grads_in_torch)
+    y = apply(_Convolution, x, w, b, shape, activation, again, in_torch)
     return y.squeeze(0) if unbatched else y
+
+
+def _in_torch(kind: str, activation: str | None, x: Tensor, w: Tensor) -> frozenset[str]:
+    """The parts of the call that torch does faster."""
+    names = {part: f"{kind} ({part})" for part in PARTS}
+    if activation is not None:
+        names["forward"] = f"{kind} (activation)"
+    return frozenset(part for part, name in names.items() if route.to_torch(name, x, w))
+
+
+def _gradients_to_come(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def conv1d(

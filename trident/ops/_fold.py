@@ -144,7 +144,7 @@ def _read(size: Any, kernel: Any, dilation: Any, padding: Any, stride: Any) -> t
     L, K, S, P, G = (_pair(value) for value in (size, kernel, stride, padding, dilation))
     if L is None or K is None or S is None or P is None or G is None:
         return None
-    if min(*K, *S, *G) < 1 or min(*P) < 0 or min(*L) < 1:
+    if min(*K, *S, *G) < 1 or min(*P) < 0 or min(*L) < 1 or S[0] * S[1] > 65535:  # programs of a GPU's second axis
         return None
     places = [(n + 2 * p - g * (k - 1) - 1) // s + 1 for n, k, s, p, g in zip(L, K, S, P, G, strict=True)]
     if min(places) < 1:
@@ -152,12 +152,20 @@ def _read(size: Any, kernel: Any, dilation: Any, padding: Any, stride: Any) -> t
     return (places[0], places[1]), (*K, *S, *P, *G)
 
 
+def _kind(name: str, found: tuple[Pair, tuple[int, ...]] | None) -> str:
+    """What `crossover` knows the call by: windows that do not overlap were measured apart."""
+    if found is None:
+        return name
+    KH, KW, SH, SW, *_ = found[1]
+    return f"{name} (patches)" if SH >= KH and SW >= KW else name
+
+
 def unfold(input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Tensor:
     """x [N, C, H, W] or [C, H, W] -> [N, C KH KW, L]. Same contract as :func:`torch.nn.functional.unfold`."""
     found = _read(input.shape[-2:], kernel_size, dilation, padding, stride) if input.dim() in (3, 4) else None
     if found is not None and math.prod((*input.shape[-3:], *found[0])) > WIDEST:
         found = None
-    if route.to_torch("unfold", input, unless=route.INVALID if found is None else None) or found is None:
+    if route.to_torch(_kind("unfold", found), input, unless=route.INVALID if found is None else None) or found is None:
         return torch.nn.functional.unfold(input, kernel_size, dilation, padding, stride)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     y = apply(_Patches, x, (x.shape[2], x.shape[3]), *found, False)
@@ -174,7 +182,7 @@ def fold(
         (oh, ow), (kh, kw, *_) = found
         if input.shape[-1] != oh * ow or input.shape[-2] % (kh * kw) or math.prod(input.shape[-2:]) > WIDEST:
             found = None
-    if route.to_torch("fold", input, unless=route.INVALID if found is None else None) or found is None:
+    if route.to_torch(_kind("fold", found), input, unless=route.INVALID if found is None else None) or found is None:
         return torch.nn.functional.fold(input, output_size, kernel_size, dilation, padding, stride)
     x = input if input.dim() == 3 else input.unsqueeze(0)
     y = apply(_Patches, x, _pair(output_size), *found, True)

@@ -23,13 +23,14 @@ from torch import Tensor
 from trident.lang.sampling import axis_source, axis_tap
 from trident.lang.tile import accumulator, load
 from trident.ops._resample import WIDEST
-from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime import autocast, crossover, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
 MODES = ("bilinear", "nearest", "bicubic")  # in the order of torch's numbers for them
 PADDINGS = ("zeros", "border", "reflection")
+MOST_BATCHES = 65535  # programs along the second axis of a GPU's grid
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 
 
@@ -179,11 +180,16 @@ def grid_sample(
     rank = input.dim() - 2
     fits = rank in (2, 3) and grid.dim() == input.dim() and grid.shape[-1] == rank and grid.shape[0] == input.shape[0]
     fits = fits and mode in MODES and padding_mode in PADDINGS and not (mode == "bicubic" and rank == 3)
-    fits = fits and grid.numel() > 0 and max(math.prod(input.shape[2:]), math.prod(grid.shape[1:-1])) <= WIDEST
+    fits = (
+        fits
+        and grid.numel() > 0
+        and grid.shape[0] <= MOST_BATCHES
+        and max(math.prod(input.shape[2:]), math.prod(grid.shape[1:-1])) <= WIDEST
+    )
     reason = None if fits and input.dtype == grid.dtype else route.INVALID
     if fits and autocast.active(input):
         reason = "torch casts both to float32 under autocast"
-    if route.to_torch("grid_sample", input, grid, unless=reason):
+    if route.to_torch("grid_sample" if rank == 2 else "grid_sample (3d)", input, grid, unless=reason):
         return torch.nn.functional.grid_sample(input, grid, mode, padding_mode, align_corners)
     _warn_of_default("grid_sample", align_corners)
     y: Tensor = apply(_GridSample, input, grid, mode, padding_mode, bool(align_corners))
@@ -195,10 +201,15 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     :func:`torch.nn.functional.affine_grid`; the gradient is a few of torch's sums."""
     rank = len(size) - 2
     fits = theta.dim() == 3 and rank in (2, 3) and tuple(theta.shape[1:]) == (rank, rank + 1) and min(size) > 0
-    fits = fits and size[0] == theta.shape[0] and math.prod(size[2:]) <= WIDEST
+    fits = fits and size[0] == theta.shape[0] <= MOST_BATCHES and math.prod(size[2:]) <= WIDEST
     fits = fits and not (align_corners and min(size[2:]) == 1)  # torch warns
     reason = "torch's product is cast under autocast" if fits and autocast.active(theta) else None
-    if route.to_torch("affine_grid", theta, unless=reason if fits else route.INVALID):
+    places = size[0] * math.prod(size[2:]) if fits else 0
+    if route.to_torch(
+        "affine_grid (small)" if places < crossover.FEWEST_PLACES else "affine_grid",
+        theta,
+        unless=reason if fits else route.INVALID,
+    ):
         return torch.nn.functional.affine_grid(theta, size, align_corners)  # type: ignore[arg-type]
     _warn_of_default("affine_grid", align_corners)
     y: Tensor = apply(_AffineGrid, theta, tuple(size), bool(align_corners))
