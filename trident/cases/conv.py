@@ -48,13 +48,25 @@ def _conv(
     n = len(kernel)
 
     def inputs(shape: Shape) -> list[torch.Tensor]:
-        channels, per = shape[len(shape) - n - 1], (groups or shape[1])
-        w = (channels, out) if transposed else (out * per, channels // per)
-        return [randn(*shape), randn(*w, *kernel), *([randn(out * per)] if bias else [])]
+        channels = shape[len(shape) - n - 1]
+        w = (channels, out) if transposed else (out * groups, channels // groups)
+        return [randn(*shape), randn(*w, *kernel), *([randn(out * groups)] if bias else [])]
+
+    def outputs(shape: Shape) -> int:
+        """Elements of y."""
+        with torch.device("meta"):
+            found: torch.Tensor = theirs(*inputs(shape), **options)
+        return found.numel()
 
     def longest(shape: Shape) -> int:
         channels = shape[len(shape) - n - 1]
-        return math.prod(kernel) * max(channels, out * groups) * math.prod(shape[-n:]) * shape[0]
+        wide = max(channels, out * groups)
+        return max(math.prod(kernel) * wide, outputs(shape) // (out * groups), math.prod(shape) // channels)
+
+    def flops(shape: Shape) -> float:
+        channels = shape[len(shape) - n - 1]
+        pairs = math.prod(shape) * out if transposed else outputs(shape) * channels // groups
+        return 2.0 * pairs * math.prod(kernel)
 
     def reference(*t: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = theirs(*t, **options)
@@ -72,6 +84,7 @@ def _conv(
         cls=name.replace("conv", "Conv").replace("_t", "T") if module else "",
         module=(lambda cls: cls(n_in, out * groups, kernel, bias=bias, **options)) if module else None,
         bench=bench,
+        flops=flops,
     )
 
 

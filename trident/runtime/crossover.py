@@ -101,7 +101,7 @@ _NEVER_NATIVE = {
     ),
     "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
-    "oneDNN tunes convolutions by hand": tuple(set(CONV) - set(CONV_WIDE) - set(CONV_MANY_TAPS)),
+    "oneDNN tunes convolutions by hand": ("conv_tbc", *(set(CONV) - set(CONV_WIDE) - set(CONV_MANY_TAPS))),
     "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
 _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
@@ -110,7 +110,7 @@ _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in 
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
     **{("gpu", name): "torch's fused kernels are tuned by hand; ours are not yet timed" for name in _ATTENTION},
-    **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in CONV},
+    **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in ("conv_tbc", *CONV)},
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
