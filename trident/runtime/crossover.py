@@ -26,7 +26,8 @@ CONV = tuple(
     for part in CONV_PARTS
 )
 # depthwise convolutions that were measured to be faster here, and from which size on
-CONV_WIDE = tuple(f"{name} (depthwise) (wide){part}" for name in _dims("conv", (1, 2)) for part in CONV_PARTS)
+CONV_WIDE = {n: tuple(f"conv{n}d (depthwise) (wide){part}" for part in CONV_PARTS) for n in (1, 2)}
+CONV_LONG = tuple(f"conv1d (depthwise) (many taps){part}" for part in (" (forward)", " (activation)", " (dw)"))
 CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in ("", LAST))
 FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
@@ -56,13 +57,13 @@ _LEAST_NATIVE = {
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
-        *("grid_sample (3d)", "unfold (patches)"),
+        *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "cross_entropy", "group_norm (channels last)", "log_softmax"),
         *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
     ),
-    524288: ("glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
+    524288: (*CONV_WIDE[2], "glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
     1048576: (
-        *CONV_WIDE,
+        *CONV_LONG,
         *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "geglu", "mean"),
         *("norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
         *("batch_norm (channels last) (fused)", "group_norm (fused)", "group_norm (channels last) (fused)"),
@@ -101,7 +102,10 @@ _NEVER_NATIVE = {
     ),
     "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
-    "oneDNN tunes convolutions by hand": ("conv_tbc", *(set(CONV) - set(CONV_WIDE) - set(CONV_MANY_TAPS))),
+    "oneDNN tunes convolutions by hand": (
+        "conv_tbc",
+        *(set(CONV) - {*CONV_WIDE[1], *CONV_WIDE[2], *CONV_LONG, *CONV_MANY_TAPS}),
+    ),
     "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
 _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
