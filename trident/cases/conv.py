@@ -1,4 +1,7 @@
-"""Cases of trident.nn.conv: few variants, since each kernel of a convolution takes a second to compile."""
+"""Cases of trident.nn.conv: few variants, since each kernel of a convolution takes a second to compile.
+
+In one and three dimensions they are variants of those in two: the same kernels, and the same program in front of them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -107,13 +110,13 @@ CASES: dict[str, Case] = {
     "conv2d.depthwise_stride": _conv(
         "conv2d", DEEP, 1, (3, 5), groups=6, stride=2, padding=2, dilation=(2, 1), activation="silu"
     ),
-    "conv1d": _conv("conv1d", LINES, 4, (4,), padding="same", module=True, bench=((8, 16, 512),)),
-    "conv3d": _conv(
+    "conv2d.line": _conv("conv1d", LINES, 4, (4,), padding="same", module=True, bench=((8, 16, 512),)),
+    "conv2d.space": _conv(
         "conv3d", SPACES, 3, (2, 3, 2), padding=1, stride=(1, 2, 1), module=True, bench=((2, 16, 8, 14, 14),)
     ),
     "conv_transpose2d": _conv(
         "conv_transpose2d",
-        PLANES,
+        PLANES[::2],
         4,
         (3, 4),
         stride=2,
@@ -126,8 +129,8 @@ CASES: dict[str, Case] = {
     "conv_transpose2d.groups": _conv(
         "conv_transpose2d", GROUPED, 2, (3, 3), groups=3, stride=(2, 3), dilation=(2, 2), activation="gelu"
     ),
-    "conv_transpose1d": _conv("conv_transpose1d", LINES, 2, (3,), module=True, bench=((8, 16, 512),)),
-    "conv_transpose3d": _conv(
+    "conv_transpose2d.line": _conv("conv_transpose1d", LINES, 2, (3,), module=True, bench=((8, 16, 512),)),
+    "conv_transpose2d.space": _conv(
         "conv_transpose3d", SPACES, 3, (2, 3, 2), stride=2, module=True, bench=((2, 16, 8, 14, 14),)
     ),
     "conv_tbc": Case(

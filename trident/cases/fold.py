@@ -116,8 +116,7 @@ CASES: dict[str, Case] = {
     "grid_sample.border": _grid("bilinear", "border", True),
     "grid_sample.reflection": _grid("bilinear", "reflection", False),
     "grid_sample.nearest": _grid("nearest", "reflection", True),
-    "grid_sample.bicubic": _grid("bicubic", "zeros", True, bench=BENCH[1:]),
-    "grid_sample.bicubic_border": _grid("bicubic", "border", False),
+    "grid_sample.bicubic": _grid("bicubic", "reflection", False, PLACES[::2], bench=BENCH[1:]),
     "grid_sample.space": _grid("bilinear", "zeros", True, DEEP),
     "affine_grid": Case(
         ours=lambda t: T.affine_grid(t, (t.shape[0], 3, 7, 40), False),
