@@ -1,7 +1,5 @@
 """What is peculiar to convolutions: fused activations, lazy layers, padding modes, tf32, GPU tiles."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -50,13 +48,19 @@ def test_parts_in_torch(monkeypatch, part):
     close(actual, run(reference, double(given[:2]), gradients_of(actual[0])), torch.float32, 300)
 
 
-@pytest.mark.parametrize("kind, n", list(itertools.product(("", "Transpose"), (1, 2, 3))))
-def test_lazy_layers_become_ours(kind, n):
-    assert hasattr(nn, f"LazyConv{kind}{n}d")  # LazyConv1d, LazyConv2d, LazyConv3d, LazyConvTranspose1d, ...
-    layer = getattr(nn, f"LazyConv{kind}{n}d")(5, 2).to(DEVICE)
+LAZY = (
+    *("LazyConv1d", "LazyConv2d", "LazyConv3d"),
+    *("LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d"),
+)
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_lazy_layers_become_ours(name):
+    n, larger = int(name[-2]), "Transpose" in name
+    layer = getattr(nn, name)(5, 2).to(DEVICE)
     y = layer(torch.randn(2, 3, *[4] * n, device=DEVICE))
-    assert type(layer) is getattr(trident.nn, f"Conv{kind}{n}d")
-    assert y.shape == (2, 5, *[5 if kind else 3] * n)
+    assert type(layer) is getattr(trident.nn, name.removeprefix("Lazy"))
+    assert y.shape == (2, 5, *[5 if larger else 3] * n)
 
 
 @pytest.mark.parametrize("mode", ("reflect", "replicate", "circular"))

@@ -154,13 +154,15 @@ def _shape(
     return Shape(tuple(size), step, *sides, apart, groups, more, transposed, last)
 
 
-def _kind(name: str, x: Tensor, w: Tensor, shape: Shape) -> str:
-    """What `crossover` knows the call by."""
-    if shape.groups > 1 and w.shape[1] == 1 and w.shape[0] == shape.groups:
-        taps = math.prod(w.shape[2:])
-        wide = taps < MANY_TAPS and shape.stride[-1] == 1 and min(x.shape[-1], shape.size[-1]) >= WIDE
-        name += " (depthwise)" + (" (many taps)" if taps >= MANY_TAPS else " (wide)" if wide else "")
-    return f"{name} (channels_last)" if shape.last else name
+def _kind(name: str, n: int, x: Tensor, w: Tensor, stride: Any, groups: Any) -> str:
+    """What `crossover` knows the call by; asked before anything is known to be right with it."""
+    if groups == 1 or w.dim() != n + 2 or w.shape[1] != 1 or w.shape[0] != groups or x.dim() == 0:
+        return name
+    taps, step = math.prod(w.shape[2:]), each_axis(stride, n)
+    wide = taps < MANY_TAPS and step is not None and step[-1] == 1 and x.shape[-1] >= WIDE
+    name += " (depthwise)" + (" (many taps)" if taps >= MANY_TAPS else " (wide)" if wide else "")
+    last = n > 1 and memory_format(x) != torch.contiguous_format
+    return f"{name} (channels_last)" if last else name
 
 
 MANY_TAPS, WIDE = 25, 56  # from which on kernels of depthwise convolutions were measured apart
@@ -180,20 +182,24 @@ def _convolve(
         found: Tensor = function(x, w, b, *rest)
         return found
 
+    in_torch = _in_torch(_kind(name, n, input, weight, stride, groups), activation, input, weight)
+    if "forward" in in_torch and (len(in_torch) == len(PARTS) or not _gradients_to_come(input, weight)):
+        return _in_pieces(again(input, weight, bias), activation)
     x, w, b = cast(tuple[Tensor, Tensor, Tensor | None], autocast.lowered(name, input, weight, bias))
     shape = _shape(n, x, w, b, stride, padding, dilation, groups, output_padding, transposed)
-    in_torch = PARTS if shape is None else _in_torch(_kind(name, x, w, shape), activation, x, w)
-    nothing_left = "forward" in in_torch and (len(in_torch) == len(PARTS) or not _gradients_to_come(x, w))
     unless = route.INVALID if shape is None else None
-    if shape is None or nothing_left or route.to_torch(name, input, weight, bias, unless=unless):
-        y = again(input, weight, bias)
-        return y if activation is None else _activate(activation, y)
+    if route.to_torch(name, input, weight, bias, unless=unless) or shape is None:
+        return _in_pieces(again(input, weight, bias), activation)
     if shape.padding != shape.behind:  # "same" that differs before and behind: torch pads a copy
         in_torch -= {"dx", "dw"}
     unbatched = x.dim() == n + 1
     x = x.unsqueeze(0) if unbatched else x
     y = apply(_Convolution, x, w, b, shape, activation, again, in_torch)
     return y.squeeze(0) if unbatched else y
+
+
+def _in_pieces(z: Tensor, activation: str | None) -> Tensor:
+    return z if activation is None else _activate(activation, z)
 
 
 def _in_torch(kind: str, activation: str | None, x: Tensor, w: Tensor) -> frozenset[str]:

@@ -19,10 +19,9 @@ LAST = " (channels_last)"
 MODES = ("constant", "reflection", "replication", "circular")
 CONV_PARTS = (" (forward)", " (activation)", " (dx)", " (dw)")
 CONV = tuple(
-    f"{name}{kind}{last}{part}"
+    f"{name}{kind}{part}"
     for name in (*_dims("conv"), *_dims("conv_transpose"))
-    for kind in ("", " (depthwise)", " (depthwise) (wide)", " (depthwise) (many taps)")
-    for last in ("", LAST)
+    for kind in ("", *(f" (depthwise){way}{last}" for way in ("", " (wide)", " (many taps)") for last in ("", LAST)))
     for part in CONV_PARTS
 )
 # depthwise convolutions that were measured to be faster here, and from which size on
