@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(bench: argparse.ArgumentParser) -> None:
     add = bench.add_argument
-    add("names", nargs="*", metavar="op", help="functions or cases of trident/cases (default: every function)")
+    add("names", nargs="*", metavar="op", help="cases of trident/cases, as silu or rms_norm* (default: every function)")
     add("--model", metavar="MODULE:FUNCTION", help="instead: a function that returns (model, inputs)")
     add("--backward", action="store_true", help="also backward, and forward with backward")
     add("--dtype", default="float32")
-    add("--sizes", default="", help="as 4x256,256x1024; default: the sizes of each case")
+    add("--sizes", default="", help="as 4x256,256x1024, for cases of as many dimensions; else their own")
     add("--against", default="eager", help="some of eager,compile,liger (default: eager)")
     add("--device", help="cpu or cuda (default: cuda if there is one)")
     add(
@@ -45,8 +45,9 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     add("--rows", type=Path, default=Path("out/bench.jsonl"), help="where rows are kept; a run goes on from them")
     add("--fresh", action="store_true", help="forget the rows that are kept")
     add("--csv", type=Path)
-    add("--html", type=Path)
-    add("--markdown", type=Path)
+    add("--html", type=Path, help="one self-contained page with pictures")
+    add("--markdown", type=Path, help="a page of tables, with a picture beside it")
+    add("--readme", type=Path, nargs="+", default=[], help="put the means between the marks of these")
     add("--fail", action="store_true", help="exit with 1 if a row is slower than eager")
 
 

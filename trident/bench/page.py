@@ -15,7 +15,7 @@ WAY = {"forward": "forward", "backward": "backward", "both": "forward and backwa
 
 def write(rows: Sequence[Row], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text(rows))
+    out.write_text(text(rows), encoding="utf-8")
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -23,7 +23,7 @@ def text(rows: Sequence[Row]) -> str:
     if not rows:
         raise ValueError("bench: no rows to make a page of")
     rivals = rivals_of(rows)
-    template = Template((resources.files("trident.bench") / "page.html").read_text())
+    template = Template((resources.files("trident.bench") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         machine=escape(str(rows[-1].machine)),
         date=escape(min(row.date for row in rows)[:16].replace("T", " ")),
@@ -94,7 +94,7 @@ def _family(name: str, rows: list[Row]) -> str:
     for way in ways_of(rows):
         of_way = [row for row in rows if row.way == way]
         if any("eager" in row.ratios for row in of_way):
-            bars.append(plots.ratio_bars(of_way, "eager", f"{name}, {WAY[way]}: times as fast as eager torch"))
+            bars.append(plots.ratio_bars(of_way, "eager", f"{WAY[way]}: times as fast as eager"))
     for way in ways_of(rows):
         for case, of_case in plots.by_case([row for row in rows if row.way == way and not row.refused]).items():
             if len(of_case) > 1:

@@ -1,7 +1,6 @@
 """Where did `route` send a call, and why?"""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -10,26 +9,19 @@ from trident.runtime import route
 KERNEL = "kernel"
 
 
-@contextlib.contextmanager
-def heard() -> Iterator[list[str]]:
-    """The decisions of the block: "kernel" or "torch: reason"."""
-    decisions: list[str] = []
+def where(call: Callable[[], object]) -> str:
+    """KERNEL; "torch: reason" if no kernel ran; "partly torch: reason" if both did."""
+    reasons: list[str | None] = []
 
     def watcher(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
-        decisions.append(f"torch: {reason}" if reason else KERNEL)
+        reasons.append(reason)
 
     route.WATCHERS.append(watcher)
     try:
-        yield decisions
+        call()
     finally:
         route.WATCHERS.remove(watcher)
-
-
-def where(call: Callable[[], object]) -> str:
-    """KERNEL; "torch: reason" if no kernel ran; "partly torch: reason" if both did."""
-    with heard() as decisions:
-        call()
-    torch = [d for d in decisions if d != KERNEL]
+    torch = [reason for reason in reasons if reason is not None]
     if not torch:
-        return KERNEL if decisions else "torch: never asked"
-    return torch[0] if len(torch) == len(decisions) else f"partly {torch[0]}"
+        return KERNEL if reasons else "torch: never asked"
+    return f"torch: {torch[0]}" if len(torch) == len(reasons) else f"partly torch: {torch[0]}"
