@@ -179,6 +179,7 @@ def test_files_hold_the_numbers(tmp_path):
         assert float(line["eager ratio"]) == pytest.approx(found.ratios["eager"].median, abs=1e-3)
         assert summary.times(found, "eager") in page and summary.times(found, "eager") in document
     assert "prefers-color-scheme: dark" in page and page.count("<svg") == 2  # bars and curves
+    assert "First calls, compiling included" in page and "First calls, compiling included" in document
     assert "src=" not in page and "http" not in page.replace("http://www.w3.org", "")  # self-contained
     assert (tmp_path / "out.png").stat().st_size > 1000
 
