@@ -194,6 +194,8 @@ def _add_windows(y: Tensor, x: Tensor, plan: tuning.Plan, channels_first: bool =
 
 def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
     """D, OD, H, OH, W, OW: the pooled axes are the last len(size) of `sizes`."""
+    if len(size) == 2:  # what is usual, quickly
+        return [1, 1, sizes[-2], size[0], sizes[-1], size[1]]
     ones = [1] * (3 - len(size))
     pairs = zip([*ones, *sizes[len(sizes) - len(size) :]], [*ones, *size], strict=True)
     return [n for pair in pairs for n in pair]

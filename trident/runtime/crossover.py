@@ -85,7 +85,7 @@ _NEVER_NATIVE = {
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
         *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
         *_each("amax amin mean prod prelu", ALONE),
-        *_each("sigmoid tanh", " (gradient)"),
+        *_each("sigmoid softmax tanh", " (gradient)"),
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
