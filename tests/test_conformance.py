@@ -26,6 +26,8 @@ from trident.cases import CASES
 from trident.cases.case import floating, results
 from trident.optimize import SWAPS
 
+pytestmark = pytest.mark.once
+
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 FUNCTIONS = sorted(name for name, value in vars(trident.functional).items() if callable(value))
 CLASSES = {cls.__name__: cls for cls in sorted(SWAPS.values(), key=lambda cls: cls.__name__)}

@@ -10,8 +10,11 @@ from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.cases import CASES
 from trident.runtime import tuning
 
-PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines")
+pytestmark = pytest.mark.once
+
+PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines", "resampled")
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
+NAMES += ("interpolate", "interpolate.bilinear", "interpolate.bicubic_less", "interpolate.trilinear", "pad")
 NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
 
 
