@@ -22,5 +22,9 @@ def kernels():
 
 
 def pytest_collection_finish():
-    """What is alive now stays: torch, Triton and ten thousand tests. Looking through it was 8% of test_compiles_whole."""
+    """What is alive now stays (torch, Triton, ten thousand tests): looking it through was 8% of test_compiles_whole."""
     gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # for nanobind, which prints what is not collected in the end

@@ -1,5 +1,5 @@
-"""Sizes that indices of 32 bits or tiles of one row do not reach: strides and tensors past 2^31 elements, long rows, many
-rows, large planes. The largest tensors are for TRIDENT_TESTS=all."""
+"""Sizes past 32-bit indices or past one tile: strides and tensors of more than 2^31 elements, long rows, many rows, a
+plane of 8192 x 8192. The largest tensors are for TRIDENT_TESTS=all."""
 
 import math
 from pathlib import Path
@@ -105,10 +105,7 @@ class TestMoreElementsThan32Bits:
 
     @pytest.mark.parametrize("name", ("relu", "gelu", "silu", "softmax", "rms_norm"))
     def test_results(self, name):
-        if name in ("softmax", "rms_norm"):
-            arguments = {"softmax": (-1,), "rms_norm": ((N,),)}[name]
-        else:
-            arguments = ()
+        arguments = {"softmax": (-1,), "rms_norm": ((N,),)}.get(name, ())
         found = getattr(T, name)(self.row, *arguments)
         assert found.numel() > PAST
         expected = getattr(T, name)(self.row[:1], *arguments)

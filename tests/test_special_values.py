@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from tests.test_laws import VALUES, close, double, gradients_of, leaves, make, run
-from trident.cases.case import floating
-
 
 pytestmark = pytest.mark.once
 
