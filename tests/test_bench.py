@@ -304,8 +304,8 @@ def test_import_trident_leaves_the_bench_alone():
     "name, needs", [("resnet", "timm"), ("vit", "timm"), ("llama", "transformers"), ("bert", "transformers")]
 )
 def test_examples_give_the_same_numbers(name, needs):
-    pytest.importorskip(needs, reason=f"{needs} is not installed: examples on real architectures are optional")
     mend_torchvision()
+    pytest.importorskip(needs, reason=f"{needs} is not installed: examples on real architectures are optional")
     model, inputs = load(f"trident.bench.models:{name}")
     found = compare(model, inputs, seconds=0.01)
     assert found.same, found
