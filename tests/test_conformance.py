@@ -26,6 +26,8 @@ from trident.cases import CASES
 from trident.cases.case import floating, results
 from trident.optimize import SWAPS
 
+pytestmark = pytest.mark.once
+
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 FUNCTIONS = sorted(name for name, value in vars(trident.functional).items() if callable(value))
 CLASSES = {cls.__name__: cls for cls in sorted(SWAPS.values(), key=lambda cls: cls.__name__)}
@@ -250,9 +252,10 @@ def table() -> str:
         "|---|---|---|---|---|",
     ]
     for name, found in infos().items():
-        kinds = {dtype for info in found for dtype in dtypes(info)}
-        float32 = sum(len(samples(info, torch.float32)) for info in found if torch.float32 in kinds)
-        every = sum(len(samples(info, dtype)) for info in found for dtype in dtypes(info))
+        counts = [(dtype, len(samples(info, dtype))) for info in found for dtype in dtypes(info)]
+        kinds = {dtype for dtype, _ in counts}
+        float32 = sum(count for dtype, count in counts if dtype == torch.float32)
+        every = sum(count for _, count in counts)
         wrong = sum(len(list(info.error_inputs(DEVICE))) for info in found if info.error_inputs_func is not None)
         compared = ", shapes and dtypes only: it is random" if name in RANDOM else ""
         lines.append(f"| `{name}`{compared} | {len(kinds)} | {float32} | {every} | {wrong} |")
