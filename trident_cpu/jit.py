@@ -69,10 +69,10 @@ def _machine(jit: bool) -> Any:
     )
 
 
-def _optimised(llvm_ir: str) -> Any:
-    llvm, machine = _llvm(), _machine(False)
+def _optimised(llvm_ir: str, machine: Any, triple: str) -> Any:
+    llvm = _llvm()
     module = llvm.parse_assembly(llvm_ir)
-    module.triple = host()[2]
+    module.triple = triple
     module.data_layout = str(machine.target_data)
     module.verify()
     # The compiler writes its own vectors and unrolls where that pays: LLVM's vectorisers found nothing more to do, -O3
@@ -90,7 +90,18 @@ def _optimised(llvm_ir: str) -> Any:
 def to_object(llvm_ir: str) -> bytes:
     """Optimised, position-independent object code for this CPU."""
     with lock:  # LLVM's objects are gone before it is released: a fork between must not find llvmlite's own lock held
-        return _machine(False).emit_object(_optimised(llvm_ir))
+        return _machine(False).emit_object(_optimised(llvm_ir, _machine(False), host()[2]))
+
+
+def to_foreign_object(llvm_ir: str, triple: str, cpu: str) -> bytes:
+    """The same for another machine, with the features LLVM knows `cpu` to have. RuntimeError if this LLVM cannot."""
+    llvm = _llvm()
+    with lock:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        target = llvm.Target.from_triple(triple)
+        machine = target.create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="small")
+        return machine.emit_object(_optimised(llvm_ir, machine, triple))
 
 
 def to_assembly(llvm_ir: str) -> tuple[str, str]:
@@ -100,7 +111,7 @@ def to_assembly(llvm_ir: str) -> tuple[str, str]:
         return str(module), _machine(False).emit_assembly(module)
 
     with lock:
-        return both(_optimised(llvm_ir))
+        return both(_optimised(llvm_ir, _machine(False), host()[2]))
 
 
 @functools.cache
