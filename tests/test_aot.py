@@ -124,7 +124,8 @@ def planned_for_gpus(note: Callable[..., None]) -> Iterator[None]:
                 for key, value in list(vars(module).items()):
                     if value is launch.launch:
                         patch.setattr(module, key, note)
-        for module in [tuning, *(m for n, m in list(sys.modules.items()) if n.startswith("trident.ops."))]:
+        planners = ("trident.ops.", "trident.runtime.tuning")
+        for module in [m for n, m in list(sys.modules.items()) if n.startswith(planners)]:
             for key, value in list(vars(module).items()):
                 if getattr(value, "__annotations__", {}).get("return") is tuning.Plan:
                     patch.setattr(module, key, for_gpu(value))

@@ -20,16 +20,18 @@ MODES = ("constant", "reflection", "replication", "circular")
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 _LEAST_NATIVE = {
+    2048: ("bilinear",),
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: (
-        *("gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax", "multilabel_margin_loss", "softsign"),
+        *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
+        *("multilabel_margin_loss", "pdist (power)", "softsign"),
         *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
         *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
     ),
     32768: ("cosine_similarity", "gaussian_nll_loss", "pixel_shuffle", "pixel_unshuffle", "rrelu", "tanh"),
     65536: (
-        *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
@@ -41,11 +43,13 @@ _LEAST_NATIVE = {
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
-        *("batch_norm", "batch_norm (fused)", "cross_entropy", "group_norm (channels last)", "log_softmax"),
+        *("batch_norm", "batch_norm (fused)", "cross_entropy", "group_norm (channels last)"),
+        *("gumbel_softmax", "log_softmax"),
         *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
     ),
-    524288: ("glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
+    524288: ("embedding_bag (weighted)", "glu", "huber_loss", "mse_loss", "normalize", "smooth_l1_loss"),
     1048576: (
+        "linear_cross_entropy",
         *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "geglu", "mean"),
         *("norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
         *("batch_norm (channels last) (fused)", "group_norm (fused)", "group_norm (channels last) (fused)"),
@@ -62,11 +66,13 @@ FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
 _NEVER_NATIVE = {
     "a vector loop at memory speed gains nothing": (
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("embedding (forward alone)", "one_hot"),
         *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
         *_each("amax amin mean prod", ALONE),
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
+        *("bilinear (forward alone)", "embedding_bag (mean)", "embedding_bag (sum)", "pdist"),
         *("group_norm", "layer_norm", "layer_norm (residual)", "adaptive_avg_pool1d", "adaptive_max_pool1d"),
         *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
         *(*_dims("adaptive_avg_pool", way=" (one window)"), *_dims("adaptive_avg_pool", (1, 2), " (uneven)")),
