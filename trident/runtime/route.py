@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,10 +22,8 @@ HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.
 INVALID = "torch explains what is wrong with the input"
 
 log = logging.getLogger("trident.route")
-LOGGED = "route" in os.environ.get("TRIDENT_LOG", "").split(",")
-if LOGGED:
-    log.addHandler(logging.StreamHandler(sys.stderr))
-    log.setLevel(logging.INFO)
+Watcher = Callable[[str, tuple[Tensor | None, ...], str | None], None]
+WATCHERS: list[Watcher] = []  # told each decision: the operator, its tensors, the reason to go to torch
 
 POLICIES = ("auto", "kernels", "torch")
 policy = os.environ.get("TRIDENT_ROUTE", "auto")
@@ -61,12 +59,36 @@ def to_torch(
     """
     faster = _fast(name, tensors[0], work) if policy == "auto" and unless is None else None
     reason = unless or faster or _reason(name, tensors, mixed, dtypes)
-    if LOGGED and not torch.compiler.is_compiling():
-        _note(name, tensors, reason)
+    _tell(name, tensors, reason)
     return reason is not None
 
 
-def _fast(name: str, x: Tensor | None, work: int | None) -> str | None:
+def at_once(name: str, x: Tensor) -> bool:
+    """Is every call of operator `name` torch's where x lives? Asked before a call is read: for small calls that counts.
+
+    (Where somebody watches that is left to `to_torch`, which says why.)
+    """
+    return policy == "auto" and not WATCHERS and (executor(x.device.type), name) in crossover.HAND_TUNED
+
+
+def gradient_to_torch(name: str, x: Tensor) -> bool:
+    """Must the gradient of operator `name`, whose forward ran in a kernel, go to torch? For speed; x: what it reads.
+
+    Asked where a forward gains and its gradient, a loop at memory speed, pays for Python alone.
+    """
+    name = f"{name} (gradient)"
+    reason = _fast(name, x) if policy == "auto" else None
+    _tell(name, (x,), reason)
+    return reason is not None
+
+
+def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
+    if WATCHERS and not torch.compiler.is_compiling():
+        for watcher in WATCHERS:
+            watcher(name, tensors, reason)
+
+
+def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
     if how is None:
@@ -126,3 +148,9 @@ def _note(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
     x = next(t for t in tensors if t is not None)
     what = f"{name} {list(x.shape)} {str(x.dtype).removeprefix('torch.')} {x.device}"
     log.info("trident: %s -> %s", what, f"torch: {reason}" if reason else f"kernel ({executor(x.device.type)})")
+
+
+if "route" in os.environ.get("TRIDENT_LOG", "").split(","):
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+    WATCHERS.append(_note)
