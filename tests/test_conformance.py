@@ -44,6 +44,8 @@ NOT_IN_OP_DB = {
     **dict.fromkeys(("affine_grid", "conv_tbc", "fold"), "tests/test_laws.py"),
     "dropout1d": "tests/test_dropout.py",
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "tests/test_laws.py"),
+    **dict.fromkeys(("gumbel_softmax", "native_channel_shuffle", "upsample"), "tests/test_laws.py"),
+    **{f"{kind}max_pool{n}d_with_indices": "tests/test_laws.py" for kind in ("", "adaptive_") for n in (1, 2, 3)},
     **dict.fromkeys(
         ("masked_softmax", "geglu", "reglu", "shift_gelu", "swiglu"), "tests/test_laws.py: torch has no such function"
     ),
@@ -58,6 +60,7 @@ NOT_IN_MODULE_DB = {
     **dict.fromkeys(("ChannelShuffle", "PixelShuffle", "PixelUnshuffle"), LAWS),
     **dict.fromkeys(("Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"), LAWS),
     "LazyLinear": "tests/test_linear.py",
+    "EmbeddingBag": LAWS,
     **{f"Lazy{kind}Norm{n}d": "tests/test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
 }
 

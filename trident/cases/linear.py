@@ -38,7 +38,34 @@ def _linear(N: int = 5, bias: bool = True, activation: str | None = None) -> Cas
     )
 
 
+def _bilinear(J: int = 4, O: int = 5, bias: bool = True) -> Case:  # noqa: E741
+    """Shapes are those of the first input."""
+    x = torch.randn(2, 3)
+    return Case(
+        ours=T.bilinear,
+        reference=F.bilinear,
+        shapes=((2, 3, 4), (1, 1), (7,), (33, 70)),
+        inputs=lambda shape: [
+            *(randn(*shape), randn(*shape[:-1], J), randn(O, shape[-1], J)),
+            *([randn(O)] if bias else []),
+        ],
+        reduced=lambda shape: shape[-1] * J * O * torch.Size(shape[:-1]).numel(),
+        errors=(
+            lambda f: f(x, torch.randn(3, 4), torch.randn(5, 3, 4)),
+            lambda f: f(x, torch.randn(2, 3), torch.randn(5, 3, 4)),
+            lambda f: f(x, torch.randn(2, 4), torch.randn(5, 3, 4), torch.randn(4)),
+            lambda f: f(x, torch.randn(2, 4), torch.randn(3, 4)),
+        ),
+        cls="Bilinear",
+        module=lambda cls: cls(4, J, O, bias),
+        takes=2,
+        bench=((64, 64), (512, 256)),
+    )
+
+
 CASES: dict[str, Case] = {
+    "bilinear": _bilinear(),
+    "bilinear.wide": _bilinear(33, 70, bias=False),
     "linear": _linear(),
     "linear.no_bias": _linear(bias=False),
     "linear.wide": _linear(N=257),

@@ -1,6 +1,7 @@
 """Cases of trident.nn.pooling."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -137,11 +138,32 @@ WINDOWS = {
 }
 
 
+def _with_indices(name: str, args: tuple[Any, ...], shape: Shape) -> Case:
+    ours, reference = (getattr(f, f"{name}_with_indices") for f in (T, F))
+    return Case(
+        ours=lambda x: ours(x, *args),
+        reference=lambda x: reference(x, *args),
+        shapes=(shape,),
+        errors=(lambda f: f(torch.randn(3), *args),),
+    )
+
+
+BY_INDEX = {
+    "max_pool1d_with_indices": _with_indices("max_pool1d", (3, 2, 1), (2, 3, 7)),
+    "max_pool2d_with_indices": _with_indices("max_pool2d", (3, 2, 1), (2, 3, 5, 7)),
+    "max_pool3d_with_indices": _with_indices("max_pool3d", (2,), (2, 3, 4, 5, 6)),
+    "adaptive_max_pool1d_with_indices": _with_indices("adaptive_max_pool1d", (3,), (2, 3, 7)),
+    "adaptive_max_pool2d_with_indices": _with_indices("adaptive_max_pool2d", (3,), (2, 3, 9, 11)),
+    "adaptive_max_pool3d_with_indices": _with_indices("adaptive_max_pool3d", ((2, 3, 1),), (2, 3, 4, 5, 6)),
+}
+
+
 PLANE = (1, 1, 512, 512)
 
 
 CASES: dict[str, Case] = {
     **WINDOWS,
+    **BY_INDEX,
     "adaptive_avg_pool1d": _pool(1, 3, ((2, 3, 7), (1, 1), (3, 257), (1, 2, 33), (1, 1, 65537)), ((32, 64, 4096),)),
     "adaptive_avg_pool1d.one": _pool(1, 1, ((2, 3, 7), (5, 1), (2, 65537))),
     "adaptive_avg_pool1d.more": _pool(1, (12,), ((2, 3, 5), (4, 1), (1, 2, 12))),

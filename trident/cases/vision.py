@@ -1,5 +1,6 @@
 """Cases of trident.nn.upsampling, pixelshuffle and channelshuffle."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,6 +50,18 @@ def _interpolate(
         cls=cls,
         module=lambda cls: cls(**named),
         bench=bench,
+    )
+
+
+def _old(name: str, *args: Any) -> Case:
+    """A deprecated name."""
+
+    return Case(
+        ours=lambda x: getattr(T, name)(x, *args),
+        reference=lambda x: getattr(F, name)(x, *args),
+        shapes=PLANES[:1],
+        reduced=lambda shape: 64,
+        errors=(lambda f: f(torch.randn(2, 3, 4, 4)),),
     )
 
 
@@ -120,4 +133,11 @@ CASES: dict[str, Case] = {
     "interpolate.bicubic_less": _interpolate(PLANES, "bicubic", size=3),
     "interpolate.bicubic_aligned": _interpolate(PLANES, "bicubic", size=(6, 11), align_corners=True),
     "interpolate.area": _interpolate(PLANES, "area", size=(3, 2)),
+    "native_channel_shuffle": dataclasses.replace(
+        _shuffle("channel_shuffle", "ChannelShuffle", 3, ((2, 6, 2, 3),)),  # torch's own has no gradient to compare
+        ours=lambda x: T.native_channel_shuffle(x, 3),
+    ),
+    "upsample": _old("upsample", None, 2),
+    "upsample_nearest": _old("upsample_nearest", None, 2),
+    "upsample_bilinear": _old("upsample_bilinear", (7, 9)),
 }

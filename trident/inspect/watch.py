@@ -105,11 +105,12 @@ def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
         return lambda *args: plan(*(CUDA if isinstance(a, torch.device) else a for a in args))
 
     operators = [module for name, module in list(sys.modules.items()) if name.startswith("trident.ops.") or name == of]
+    planners = [module for name, module in list(sys.modules.items()) if name.startswith("trident.runtime.tuning")]
     with ExitStack() as patches, route.forced("kernels"):
         patches.enter_context(mock.patch.object(tuning, "multiprocessors", lambda device: MULTIPROCESSORS))
-        for module in [tuning, *operators]:
+        for module in [*planners, *operators]:
             for key, value in list(vars(module).items()):
-                if value is launch.launch and module is not tuning:
+                if value is launch.launch and module not in planners:
                     patches.enter_context(mock.patch.object(module, key, note))
                 elif getattr(value, "__annotations__", {}).get("return") is tuning.Plan:
                     patches.enter_context(mock.patch.object(module, key, for_gpu(value)))

@@ -74,8 +74,10 @@ from trident.nn.instancenorm import InstanceNorm3d as InstanceNorm3d
 from trident.nn.instancenorm import LazyInstanceNorm1d as LazyInstanceNorm1d
 from trident.nn.instancenorm import LazyInstanceNorm2d as LazyInstanceNorm2d
 from trident.nn.instancenorm import LazyInstanceNorm3d as LazyInstanceNorm3d
+from trident.nn.linear import Bilinear as Bilinear
 from trident.nn.linear import LazyLinear as LazyLinear
 from trident.nn.linear import Linear as Linear
+from trident.nn.linear_cross_entropy import LinearCrossEntropyLoss as LinearCrossEntropyLoss
 from trident.nn.loss import BCELoss as BCELoss
 from trident.nn.loss import BCEWithLogitsLoss as BCEWithLogitsLoss
 from trident.nn.loss import CosineEmbeddingLoss as CosineEmbeddingLoss
@@ -142,6 +144,8 @@ from trident.nn.reduction import Sum as Sum
 from trident.nn.reduction import Var as Var
 from trident.nn.reduction import VarMean as VarMean
 from trident.nn.shift_gelu import ShiftGELU as ShiftGELU
+from trident.nn.sparse import Embedding as Embedding
+from trident.nn.sparse import EmbeddingBag as EmbeddingBag
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

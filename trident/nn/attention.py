@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from trident import functional as F
-
-canonical_mask = torch.nn.functional._canonical_mask  # booleans as 0 and -inf; checks and warnings are torch's
+from trident.ops._multi_head_attention import attend
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):
@@ -28,21 +26,14 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return super().forward(
                 *(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
             )
-        batched = query.dim() == 3
-        sequence = 1 if self.batch_first and batched else 0  # the axis along which q, k and v attend
-        if not batched:
-            same, key_is_value = query is key is value, key is value
-            query = query.unsqueeze(1)
-            key = query if same else key.unsqueeze(1)
-            value = key if key_is_value else value.unsqueeze(1)
-        q, k, v = (self._heads(t, sequence) for t in self._projected(query, key, value))
-        causal = is_causal and key_padding_mask is None
-        mask = None if causal else self._mask(q, k, *masks)
-        y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0, causal)
-        # [B, H, L, D] -> [B, L, H D] or [L, B, H D]
-        y = y.permute(0, 2, 1, 3) if sequence == 1 else y.permute(2, 0, 1, 3)
-        y = F.linear(y.flatten(2), self.out_proj.weight, self.out_proj.bias)
-        return (y if batched else y.squeeze(1)), None
+        separate = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        weights = (self.in_proj_weight,) if self._qkv_same_embed_dim else separate
+        y = attend(
+            query, key, value, self.num_heads, weights, self.in_proj_bias, self.out_proj.weight, self.out_proj.bias,
+            self.dropout if self.training else 0.0, *masks, is_causal,
+            sequence=1 if self.batch_first and query.dim() == 3 else 0,
+        )  # fmt: skip
+        return y, None
 
     def _left_to_torch(
         self, query: Tensor, key: Tensor, value: Tensor, is_causal: bool, padding: Tensor | None, mask: Tensor | None
@@ -71,35 +62,3 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         if padding is not None and padding.shape != (*batch, S):
             return False
         return mask is None or mask.shape in ((L, S), ((batch or (1,))[0] * self.num_heads, L, S))
-
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        if not self._qkv_same_embed_dim:
-            weights: tuple[Tensor, ...] = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        elif query is key is value:
-            return F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
-        else:
-            weights = self.in_proj_weight.chunk(3)
-        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        return tuple(F.linear(*operands) for operands in zip((query, key, value), weights, biases, strict=True))
-
-    def _heads(self, x: Tensor, sequence: int) -> Tensor:
-        """[B, H, L, D] of x, without a copy."""
-        x = x.unflatten(-1, (self.num_heads, self.head_dim))
-        return x.permute(0, 2, 1, 3) if sequence == 1 else x.permute(1, 2, 0, 3)
-
-    def _mask(self, q: Tensor, k: Tensor, padding: Tensor | None, mask: Tensor | None) -> Tensor | None:
-        """Both masks as one for scaled_dot_product_attention, whose booleans mean the contrary of these."""
-        (B, H), S = q.shape[:2], k.shape[-2]
-        if padding is not None:
-            padding = padding.reshape(B, 1, 1, S)
-        if mask is not None and mask.dim() == 3:
-            mask = mask.unflatten(0, (B, H))
-        if all(t is None or t.dtype == torch.bool for t in (padding, mask)):
-            seen = [~t for t in (padding, mask) if t is not None]
-            return None if not seen else seen[0] & seen[-1]
-        other = None if mask is None else mask.dtype
-        padding = canonical_mask(padding, "key_padding_mask", other, "attn_mask", q.dtype)
-        mask = canonical_mask(mask, "attn_mask", None, "", q.dtype, False)
-        if padding is None or mask is None:
-            return mask if padding is None else padding
-        return mask + padding

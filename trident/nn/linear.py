@@ -13,6 +13,13 @@ class Linear(torch.nn.Linear):
         return F.linear(input, self.weight, self.bias)
 
 
+class Bilinear(torch.nn.Bilinear):
+    __doc__ = torch.nn.Bilinear.__doc__
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+
 class LazyLinear(torch.nn.LazyLinear):
     __doc__ = torch.nn.LazyLinear.__doc__
     cls_to_become = Linear

@@ -56,19 +56,11 @@ def _read(counts, exist, AXIS: tl.constexpr):
 
 
 @triton.jit
-def _forward_kernel(
-    loss, total, stats, x, target, w, M, V, inner, ignored, smoothing_high, smoothing_low,
-    INDEX: tl.constexpr, SMOOTH: tl.constexpr, PER_LINE: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+def line_loss(
+    x, target, w, start, counts, exist, t, b_w, V, inner, smoothing, INDEX: tl.constexpr, SMOOTH: tl.constexpr,
+    AXIS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    pid = tl.program_id(0)
-    lines, start, exist = line_tile(pid, M, V, inner, AXIS, SPAN, BLOCK_M)
-    smoothing = per_line(0.0, x, AXIS, 1) + smoothing_high + smoothing_low
-    if INDEX:
-        t, counts, b_w = class_of(target, w, lines, exist, V, ignored)
-    else:
-        counts, b_w = exist, tl.where(exist, 1.0, 0.0)
-
+    """Of each line: its loss, max x, log sum exp(x - max x), sum(a). t: its class, b_w: that class's weight."""
     top, sum_exp = per_line(-float("inf"), x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)
     sum_a, sum_ax = per_line(0.0, x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)  # ax: a (x - max x)
     for chunk in range(0, tl.cdiv(V, BLOCK_N)):
@@ -87,11 +79,29 @@ def _forward_kernel(
         a_t = b_w * (1 - smoothing)
         sum_ax += tl.where(valid, a_t * (load(x + start + t * inner, valid) - finite(top)), 0.0)
         sum_a += a_t
-    b_loss = tl.where(counts, sum_a * tl.log(sum_exp) - sum_ax, 0.0)
+    log_sum = tl.log(sum_exp)
+    return tl.where(counts, sum_a * log_sum - sum_ax, 0.0), finite(top), log_sum, sum_a
 
+
+@triton.jit
+def _forward_kernel(
+    loss, total, stats, x, target, w, M, V, inner, ignored, smoothing_high, smoothing_low,
+    INDEX: tl.constexpr, SMOOTH: tl.constexpr, PER_LINE: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    lines, start, exist = line_tile(pid, M, V, inner, AXIS, SPAN, BLOCK_M)
+    smoothing = per_line(0.0, x, AXIS, 1) + smoothing_high + smoothing_low
+    if INDEX:
+        t, counts, b_w = class_of(target, w, lines, exist, V, ignored)
+    else:
+        t, counts, b_w = None, exist, tl.where(exist, 1.0, 0.0)
+    b_loss, b_top, log_sum, sum_a = line_loss(
+        x, target, w, start, counts, exist, t, b_w, V, inner, smoothing, INDEX, SMOOTH, AXIS, BLOCK_M, BLOCK_N
+    )
     S = M * tl.full((), 1, tl.int64)
-    tl.store(stats + lines, finite(top), exist)
-    tl.store(stats + S + lines, tl.log(sum_exp), exist)
+    tl.store(stats + lines, b_top, exist)
+    tl.store(stats + S + lines, log_sum, exist)
     tl.store(stats + 2 * S + lines, sum_a, exist)
     if PER_LINE:
         tl.store(loss + lines, b_loss, exist)

@@ -147,3 +147,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """[N, C, *] -> [N, C, *]. Same contract as :func:`torch.nn.functional.channel_shuffle`."""
     return _called("channel_shuffle", "channels", input, groups)
+
+
+def native_channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """As :func:`torch.nn.functional.native_channel_shuffle`, with a gradient, which torch's has not."""
+    return _called("channel_shuffle", "channels", input, groups)

@@ -32,11 +32,13 @@ FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": 
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 _LEAST_NATIVE = {
+    2048: ("bilinear",),
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: (
         "unfold",
-        *("gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax", "multilabel_margin_loss", "softsign"),
+        *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
+        *("multilabel_margin_loss", "pdist (power)", "softsign"),
         *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
         *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
     ),
@@ -44,7 +46,7 @@ _LEAST_NATIVE = {
     65536: (
         *CONV_MANY_TAPS,
         "fold",
-        *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
@@ -58,15 +60,18 @@ _LEAST_NATIVE = {
     262144: (
         *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
+        "gumbel_softmax",
         *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
     ),
     524288: (
         *CONV_WIDE[2],
+        "embedding_bag (weighted)",
         *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss", "normalize"),
         "smooth_l1_loss",
     ),
     1048576: (
         *CONV_LONG,
+        "linear_cross_entropy",
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
@@ -83,12 +88,14 @@ FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
 _NEVER_NATIVE = {
     "a vector loop at memory speed gains nothing": (
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("embedding (forward alone)", "one_hot"),
         *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
         *_each("amax amin mean prod prelu", ALONE),
         *_each("sigmoid softmax tanh", " (gradient)"),
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
+        *("bilinear (forward alone)", "embedding_bag (mean)", "embedding_bag (sum)", "pdist"),
         *("adaptive_avg_pool1d", "adaptive_max_pool1d", "group_norm", "group_norm (channels last)", "layer_norm"),
         *("layer_norm (residual)", "rms_norm (few rows)"),
         *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),

@@ -50,12 +50,15 @@ def to_torch(
     unless: str | None = None,
     mixed: bool = False,
     dtypes: frozenset[torch.dtype] = HALF_TO_DOUBLE,
+    work: int | None = None,
 ) -> bool:
     """Must this call of operator `name` go to torch? `tensors`: the input first, then what the kernel also reads.
 
     unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
+    work: what `crossover` goes by, where that is not the number of the input's elements.
     """
-    reason = unless or (_fast(name, tensors[0]) if policy == "auto" else None) or _reason(name, tensors, mixed, dtypes)
+    faster = _fast(name, tensors[0], work) if policy == "auto" and unless is None else None
+    reason = unless or faster or _reason(name, tensors, mixed, dtypes)
     _tell(name, tensors, reason)
     return reason is not None
 
@@ -85,10 +88,12 @@ def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
             watcher(name, tensors, reason)
 
 
-def _fast(name: str, x: Tensor | None) -> str | None:
+def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
-    return crossover.faster_in_torch(name, how, x.numel()) if how else None  # type: ignore[union-attr]
+    if how is None:
+        return None
+    return crossover.faster_in_torch(name, how, x.numel() if work is None else work)  # type: ignore[union-attr]
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
