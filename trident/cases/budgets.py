@@ -18,6 +18,7 @@ SPILLS: dict[tuple[str, str, str], Spills] = {
     ("prelu", "_forward_kernel", "sm_90"): Spills(4, _PARKED),
     ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
+    ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
     ("scaled_dot_product_attention", "_forward_kernel", "sm_90"): Spills(1, _PARKED),
     ("scaled_dot_product_attention", "_forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "_forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),

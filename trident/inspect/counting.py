@@ -2,7 +2,7 @@
 
 Kernels have the tiles, masks and grids that `tuning` plans for a GPU. The interpreter is slow, so of a grid with more
 than `PER_LAUNCH` programs that many are run, spread evenly, and stand for the others (all, where a launch has no
-more). Runs in a process with TRITON_INTERPRET=1: `count` starts one; `python -m trident.inspect.counting` is it.
+more). Runs in a process with TRITON_INTERPRET=1, which `count` starts.
 """
 
 import contextlib
@@ -219,7 +219,15 @@ def metered(meter: Meter) -> Iterator[None]:
             meter.operations(first.handle.data.size)
         return reduced(self, values)
 
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_index(tensor: Any, scope: Any) -> None:
+        """Triton 3.6 makes bounds of loops of arrays with one element, which numpy 2.4 refuses."""
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
     with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(interpreter, "_patch_lang_tensor", patch_index))
         for name, note in notes.items():
             if hasattr(builder, name):
                 patches.enter_context(mock.patch.object(builder, name, noting(getattr(builder, name), note)))
@@ -291,7 +299,7 @@ def count(wanted: Sequence[Wanted], programs: int = PER_LAUNCH) -> Iterator[list
     """
     work = json.dumps({"programs": programs, "wanted": [[name, list(shape), dtype] for name, shape, dtype in wanted]})
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "trident.inspect.counting"]
+    command = [sys.executable, "-c", "from trident.inspect.counting import main; main()"]
     with tempfile.TemporaryFile("w+") as words:
         process = subprocess.Popen(
             command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words
@@ -324,7 +332,3 @@ def main() -> None:
     for name, shape, dtype in work["wanted"]:
         counts = count_case(name, find(name), shape, getattr(torch, dtype), work["programs"])
         print(json.dumps([asdict(c) for c in counts]), flush=True)
-
-
-if __name__ == "__main__":
-    main()
