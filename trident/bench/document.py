@@ -6,12 +6,14 @@ from pathlib import Path
 from trident.bench import plots
 from trident.bench.results import OURS, Row
 from trident.bench.summary import LOSS, first_calls, losers, microseconds, percent, rivals_of, summary, times, ways_of
+from trident.cases import CASES
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 
 INTRODUCTION = """# Results
 
-Written by `make bench`; nothing here is typed by hand. {date}, {machine}.
+Written by `make bench`; nothing here is typed by hand. {date}, {machine}. {rows} rows of {cases} cases; a whole
+run has {all} cases, every function once and its variants left out.
 
 A figure is how many times as fast as the rival's call Trident's is: the median over rounds in which the variants take
 turns, ± the distance of the 10th and the 90th percentile. Inputs rotate past the last-level cache, each call allocates
@@ -30,7 +32,13 @@ def write(rows: Sequence[Row], out: Path) -> None:
     picture = out.with_suffix(".png")
     plots.overview(rows, "eager", picture)
     parts = [
-        INTRODUCTION.format(date=min(row.date for row in rows)[:10], machine=rows[-1].machine),
+        INTRODUCTION.format(
+            date=min(row.date for row in rows)[:10],
+            machine=rows[-1].machine,
+            rows=len(rows),
+            cases=len({row.name for row in rows}),
+            all=sum("." not in name and bool(case.bench) for name, case in CASES.items()),
+        ),
         f"![a dot for each row, a bar for the mean of a family]({picture.name})\n\n",
         _means(rows),
         first_calls(rows) + "\n\n",
