@@ -38,7 +38,13 @@ TESTED_APART = {
     "SoftMarginLoss": "test_docs.py",
     **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
     **dict.fromkeys(
-        ("MultiheadAttention", "Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer"),
+        (
+            "MultiheadAttention",
+            "Transformer",
+            "TransformerDecoderLayer",
+            "TransformerEncoder",
+            "TransformerEncoderLayer",
+        ),
         "test_transformer.py",
     ),
 }

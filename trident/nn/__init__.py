@@ -130,6 +130,7 @@ from trident.nn.reduction import VarMean as VarMean
 from trident.nn.shift_gelu import ShiftGELU as ShiftGELU
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from trident.nn.transformer import TransformerEncoder as TransformerEncoder
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer
 from trident.nn.upsampling import Upsample as Upsample
 from trident.nn.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d

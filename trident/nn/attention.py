@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from trident import functional as F
+from trident.runtime.redirect import aside
 
 canonical_mask = torch.nn.functional._canonical_mask  # booleans as 0 and -inf; checks and warnings are torch's
 
@@ -11,6 +12,7 @@ canonical_mask = torch.nn.functional._canonical_mask  # booleans as 0 and -inf; 
 class MultiheadAttention(torch.nn.MultiheadAttention):
     __doc__ = torch.nn.MultiheadAttention.__doc__
 
+    @aside  # torch's inference path is not taken while a mode redirects functions
     def forward(
         self,
         query: Tensor,

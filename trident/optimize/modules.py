@@ -1,7 +1,8 @@
 """`optimize` swaps a model's modules for Trident's by class reassignment; `restore` undoes it.
 
 An object keeps its identity, parameters, buffers, hooks, name, training mode and device: only its class changes, and
-with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ.
+with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ. The
+functions of torch that the forwards call are redirected (scope.py).
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 import trident.nn
+from trident.optimize import scope
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -28,48 +30,62 @@ CONTAINERS = frozenset({torch.nn.Sequential, torch.nn.ModuleList, torch.nn.Modul
 
 @dataclass(frozen=True)
 class Report:
-    """What `optimize` did. swapped: module name -> class; left: module name -> (class, reason)."""
+    """What `optimize` did. swapped: module name -> class; left: module name -> (class, reason).
+
+    functions: why torch's functions are not redirected in the model's forward; None if they are.
+    """
 
     swapped: dict[str, str] = field(default_factory=dict)
     left: dict[str, tuple[str, str]] = field(default_factory=dict)
+    functions: str | None = None
 
     def __str__(self) -> str:
         lines = [f"swapped {len(self.swapped)} modules, left {len(self.left)}"]
+        lines += [f"  functions: {'redirected' if self.functions is None else f'left: {self.functions}'}"]
         lines += [f"  {name or '(model)'}: {cls}" for name, cls in self.swapped.items()]
         lines += [f"  {name or '(model)'}: {cls} left: {reason}" for name, (cls, reason) in self.left.items()]
         return "\n".join(lines)
 
 
 @overload
-def optimize(model: Model, *, report: Literal[False] = False) -> Model: ...
+def optimize(model: Model, *, functions: bool = True, report: Literal[False] = False) -> Model: ...
 @overload
-def optimize(model: torch.nn.Module, *, report: Literal[True]) -> Report: ...
-def optimize(model: Model, *, report: bool = False) -> Model | Report:
+def optimize(model: torch.nn.Module, *, functions: bool = True, report: Literal[True]) -> Report: ...
+def optimize(model: Model, *, functions: bool = True, report: bool = False) -> Model | Report:
     """Make every module of exactly a supported torch.nn type, in place, its twin in `trident.nn`.
+
+    functions: while the model's forward runs, calls of torch's functions are Trident's, as within `trident.enabled()`.
+    The model's class becomes a subclass of itself for that.
 
     Returns the model; with report=True a :class:`Report`. Calling it again changes nothing more. Raises TypeError if
     `model` is not a module.
     """
     _check("optimize", model)
-    done = Report()
+    swapped, left = {}, {}
     for name, module in model.named_modules():
-        cls = type(module)
+        cls = scope.original(type(module))
         reason = _reason_to_leave(module)
         if reason is None:
             module.__class__ = SWAPS[cls]
-            done.swapped[name] = cls.__name__
+            swapped[name] = cls.__name__
         elif cls not in CONTAINERS and cls not in BACK:
-            done.left[name] = (cls.__name__, reason)
-    return done if report else model
+            left[name] = (cls.__name__, reason)
+    no_scope = scope.reason_to_stay_out(model) if functions else "functions=False"
+    if type(model) in BACK:
+        no_scope = "the model is Trident's own"
+    if no_scope is None:
+        scope.enter(model)
+    return Report(swapped, left, no_scope) if report else model
 
 
 def restore(model: Model) -> Model:
-    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model.
+    """Make every module of a `trident.nn` type, in place, its twin in torch.nn, functions torch's; returns the model.
 
     A module with options that torch has not (`activation=`, say) stays: its twin would compute something else.
     """
     _check("restore", model)
     for module in model.modules():
+        scope.leave(module)
         if type(module) in BACK and not getattr(module, "beyond_torch", False):
             module.__class__ = BACK[type(module)]
     return model
@@ -81,7 +97,7 @@ def _check(function: str, model: object) -> None:
 
 
 def _reason_to_leave(module: torch.nn.Module) -> str | None:
-    cls = type(module)
+    cls = scope.original(type(module))
     if isinstance(module, torch.jit.ScriptModule):
         return "scripted"
     if parametrize.is_parametrized(module):
