@@ -2,10 +2,21 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test test-all lint
+.PHONY: demo bench test test-all lint
 
 demo: $(VENV)/ready
 	$(PYTHON) -m trident demo
+
+# docs/results.md, docs/rivals.md and the README's means, out/bench.html and out/rivals.html: under half an hour on 2 cores.
+# Ended by ctrl-C it goes on where it was. On a busy machine: make bench CLOCK=cpu
+CLOCK := wall
+BENCH := $(PYTHON) -m trident bench --backward --clock $(CLOCK)
+RIVALS := softmax log_softmax layer_norm rms_norm cross_entropy gelu silu swiglu.two geglu.tanh
+bench: $(VENV)/ready
+	$(BENCH) --seconds 0.3 --sizes 4x256,256x1024,2048x2048 --largest 13000000 \
+	    --html out/bench.html --csv out/bench.csv --markdown docs/results.md --readme README.md
+	$(BENCH) --seconds 0.3 --sizes 256x1024,2048x2048 --against eager,compile,liger $(RIVALS) \
+	    --html out/rivals.html --markdown docs/rivals.md
 
 # All tests on compiled kernels; then the values again in Triton's interpreter, which compiles nothing, and with every
 # access checked against its tensor's storage.
@@ -24,6 +35,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mkdocs build --strict --quiet --site-dir out/site
 
 # Liger-Kernel: kernels for tests/cpu/test_liger.py to run. Not in the requirements: its torch and triton are those there.
 $(VENV)/ready: requirements-dev.txt pyproject.toml

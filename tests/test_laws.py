@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 import trident.nn
 from trident.cases import CASES, Case
 from trident.cases.case import EVERYTHING, floating, results
+from trident.cases.closeness import close
 from trident.runtime import launch, route
 from trident_cpu.compiler import sanitizing
 
-NOISE = 1000 * torch.finfo(torch.float64).eps  # of the float64 reference itself, where the exact result is 0
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODULES = {name: case for name, case in CASES.items() if case.module}
 VALUES = {name: case for name, case in CASES.items() if not case.random}
@@ -66,27 +66,6 @@ def run(fn, inputs, dy=None) -> list[torch.Tensor]:
 
 def double(inputs) -> list[torch.Tensor]:
     return [t.detach().double().requires_grad_() if t.is_floating_point() else t for t in inputs]
-
-
-def close(actual, exact, dtype, terms=1) -> None:
-    """Each element within the rounding of its dtype and of a float32 sum of `terms` terms, relative to the data."""
-    inner = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
-    for i, (a, e) in enumerate(zip(actual, exact, strict=True)):
-        assert a.shape == e.shape, f"result {i}: shape {a.shape}, expected {e.shape}"
-        if not e.is_floating_point():  # indices
-            assert a.dtype == e.dtype and torch.equal(a, e), f"result {i}: {a}, expected {e}"
-        if not e.numel() or not e.is_floating_point():
-            continue
-        a, e = a.double(), e.double()
-        scale = e[e.isfinite()].abs().amax().item() if e.isfinite().any() else 0.0
-        info = torch.finfo(dtype)
-        bound = info.eps * (2 * e.abs() + scale + info.tiny) + 8 * inner * math.sqrt(terms) * scale + NOISE
-        overflowed = (a == e.to(dtype)) & a.isinf()
-        wrong = ~((a - e).abs() <= bound) & (a != e) & ~(a.isnan() & e.isnan()) & ~overflowed
-        if wrong.any():
-            worst = torch.where(wrong, ((a - e).abs() / bound).nan_to_num(math.inf), 0).argmax()
-            got, want = a.flatten()[worst].item(), e.flatten()[worst].item()
-            raise AssertionError(f"result {i}: {wrong.sum()} of {e.numel()} wrong; at {worst}: {got}, expected {want}")
 
 
 def same(actual, expected) -> None:

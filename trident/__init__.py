@@ -1,10 +1,26 @@
 """Trident: torch.nn with kernels written in Triton. The same results, the hardware used better."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from trident import functional as functional
 from trident import nn as nn
 from trident.optimize import enabled as enabled
 from trident.optimize import optimize as optimize
 from trident.optimize import restore as restore
 
+if TYPE_CHECKING:
+    from trident.bench.compare import compare as compare
+    from trident.profiling import profile as profile
+
 __version__ = "0.1.0"
-__all__ = ["__version__", "enabled", "functional", "nn", "optimize", "restore"]
+__all__ = ["__version__", "compare", "enabled", "functional", "nn", "optimize", "profile", "restore"]
+
+# name -> its module, which a program that only computes does not need: loaded when asked for
+_LATER = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'trident' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -9,8 +9,9 @@ import pkgutil
 
 from trident.cases.case import Case
 
+SHARED = ("budgets", "case", "closeness")  # what the families import
 FAMILIES = [
-    importlib.import_module(f"trident.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name != "case"
+    importlib.import_module(f"trident.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name not in SHARED
 ]
 CASES: dict[str, Case] = {
     name: dataclasses.replace(case, name=name.split(".")[0])

@@ -71,6 +71,14 @@ def _attention(
             lambda f: f(*[torch.randn(1, 4, 5, 4)] * 3, dropout_p=1.5),
         ),
         bench=bench,
+        # two products; half of each under a causal mask
+        flops=lambda shape: (
+            2.0
+            * torch.Size(shape[:-1]).numel()
+            * (shape[-2] + more)
+            * (2 * shape[-1] + wider)
+            / (2 if kwargs.get("is_causal") else 1)
+        ),
     )
 
 

@@ -42,6 +42,7 @@ class Case:
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
     keeps_format: bool = False  # channels_last in, channels_last out, also where torch's CUDA operator loses it
     bench: Sequence[Shape] = ()
+    flops: Callable[[Shape], float] | None = None  # of a forward, where arithmetic bounds it and not memory
     name: str = field(default="", compare=False)
 
 

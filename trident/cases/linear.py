@@ -34,6 +34,7 @@ def _linear(N: int = 5, bias: bool = True, activation: str | None = None) -> Cas
         cls="Linear" if plain else "",
         module=(lambda cls: cls(4, N, bias)) if plain else None,
         bench=((256, 256), (4096, 1024)),
+        flops=lambda shape: 2.0 * torch.Size(shape).numel() * N,
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,10 +22,8 @@ HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.
 INVALID = "torch explains what is wrong with the input"
 
 log = logging.getLogger("trident.route")
-LOGGED = "route" in os.environ.get("TRIDENT_LOG", "").split(",")
-if LOGGED:
-    log.addHandler(logging.StreamHandler(sys.stderr))
-    log.setLevel(logging.INFO)
+Watcher = Callable[[str, tuple[Tensor | None, ...], str | None], None]
+WATCHERS: list[Watcher] = []  # told each decision: the operator, its tensors, the reason to go to torch
 
 POLICIES = ("auto", "kernels", "torch")
 policy = os.environ.get("TRIDENT_ROUTE", "auto")
@@ -58,8 +56,9 @@ def to_torch(
     unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
     """
     reason = unless or (_fast(name, tensors[0]) if policy == "auto" else None) or _reason(name, tensors, mixed, dtypes)
-    if LOGGED and not torch.compiler.is_compiling():
-        _note(name, tensors, reason)
+    if WATCHERS and not torch.compiler.is_compiling():
+        for watcher in WATCHERS:
+            watcher(name, tensors, reason)
     return reason is not None
 
 
@@ -121,3 +120,9 @@ def _note(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
     x = next(t for t in tensors if t is not None)
     what = f"{name} {list(x.shape)} {str(x.dtype).removeprefix('torch.')} {x.device}"
     log.info("trident: %s -> %s", what, f"torch: {reason}" if reason else f"kernel ({executor(x.device.type)})")
+
+
+if "route" in os.environ.get("TRIDENT_LOG", "").split(","):
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+    WATCHERS.append(_note)

@@ -1,0 +1,150 @@
+"""What is timed: a case at a shape, in a dtype, forward or backward or both, as callables that take fresh inputs.
+
+Inputs change from call to call among copies that together exceed twice the last-level cache, so a call finds them in
+memory, as a layer of a model that does not fit the cache does. Outputs are allocated by each call.
+"""
+
+import fnmatch
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trident.cases import CASES, FAMILIES, Case
+from trident.cases.case import Shape, floating, results
+
+Function = Callable[..., Tensor | Sequence[Tensor]]
+Call = Callable[[], object]
+
+WAYS = ("forward", "backward", "both")
+MOST_COPIES = 1024  # of small inputs: more would measure the list of them
+MOST_GRAPHS = 64  # and of a backward's, whose graphs are kept
+FAMILY_OF = {name: family.__name__.split(".")[-1] for family in FAMILIES for name in family.CASES}
+
+
+@functools.cache
+def last_level_cache(device: str) -> int:
+    """Bytes; 32 MiB where the system does not say."""
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+    found = [p.read_text().strip() for p in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return max((int(size[:-1]) * units[size[-1]] for size in found if size[-1:] in units), default=32 << 20)
+
+
+def nbytes(tensors: Sequence[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    case: Case
+    shape: Shape
+    dtype: torch.dtype
+    way: str
+    device: str = "cpu"
+    cold: bool = True  # inputs rotated past the cache
+
+    @property
+    def family(self) -> str:
+        return FAMILY_OF.get(self.name, "other")
+
+    def inputs(self) -> list[Tensor]:
+        """The same each time; the floating ones are leaves that want a gradient."""
+        torch.manual_seed(0)
+        made = [t.to(self.device) for t in self.case.inputs(self.shape)]
+        return [t.to(self.dtype).requires_grad_() if t.is_floating_point() else t for t in made]
+
+    def copies(self, inputs: list[Tensor]) -> list[list[Tensor]]:
+        """Inputs to rotate through."""
+        most = MOST_GRAPHS if self.way == "backward" else MOST_COPIES
+        enough = -(-2 * last_level_cache(self.device) // max(1, nbytes(inputs)))
+        count = min(most, enough) if self.cold else 1
+
+        def copy(t: Tensor) -> Tensor:
+            return t.detach().clone().requires_grad_(t.requires_grad)
+
+        return [inputs, *([copy(t) for t in inputs] for _ in range(count - 1))]
+
+    def call(self, fn: Function, copies: list[list[Tensor]]) -> Call:
+        """One call of it. A forward is to be called under torch.no_grad()."""
+        turn = itertools.cycle(copies).__next__
+        if self.way == "forward":
+            return lambda: fn(*turn())
+        if self.way == "backward":
+            graphs = itertools.cycle([graph(fn, inputs) for inputs in copies]).__next__
+            return lambda: torch.autograd.grad(*graphs(), retain_graph=True)
+        dy = [torch.ones_like(t) for t in floating(results(fn(*copies[0])))]
+
+        def both() -> object:
+            inputs = turn()
+            return torch.autograd.grad(floating(results(fn(*inputs))), leaves(inputs), dy)
+
+        return both
+
+    @property
+    def differentiable(self) -> bool:
+        """Has it a gradient? argmax has none."""
+        small = Workload(self.name, self.case, self.case.shapes[0], self.dtype, "both", self.device)
+        return any(t.requires_grad for t in results(self.case.reference(*small.inputs())))
+
+    def traffic(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> int:
+        """Compulsory bytes: each tensor read once and written once. A backward reads the inputs and the gradient of
+        the outputs, and writes a gradient of each floating input."""
+        forward = nbytes(inputs) + nbytes(outputs)
+        backward = nbytes(inputs) + nbytes(floating(outputs)) + nbytes(floating(inputs))
+        return {"forward": forward, "backward": backward, "both": forward + backward}[self.way]
+
+    def flops(self) -> float | None:
+        """A backward has two products for each of the forward's."""
+        once = self.case.flops and self.case.flops(self.shape)
+        return {"forward": 1, "backward": 2, "both": 3}[self.way] * once if once else None
+
+
+def leaves(inputs: Sequence[Tensor]) -> list[Tensor]:
+    return [t for t in inputs if t.requires_grad]
+
+
+def graph(fn: Function, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Results, leaves and a gradient of each result: what torch.autograd.grad takes."""
+    y = floating(results(fn(*inputs)))
+    return y, leaves(inputs), [torch.ones_like(t) for t in y]
+
+
+def select(
+    names: Sequence[str],
+    ways: Sequence[str],
+    dtype: torch.dtype,
+    sizes: Sequence[Shape] = (),
+    largest: int | None = None,
+    device: str = "cpu",
+    cold: bool = True,
+) -> list[Workload]:
+    """The workloads of the named cases; `rms_norm*` names a function with its variants, no names every function
+    without them. sizes: instead of a case's own, where some have as many dimensions.
+
+    Raises ValueError naming what is not a case.
+    """
+    chosen: dict[str, Case] = {}
+    for name in names:
+        found = {n: case for n, case in CASES.items() if fnmatch.fnmatchcase(n, name)}
+        if not found:
+            raise ValueError(f"bench: {name!r} is not a case; one of: {', '.join(sorted(CASES))}")
+        chosen |= found
+    if not names:
+        chosen = {name: case for name, case in CASES.items() if "." not in name}
+    made = []
+    for name, case in chosen.items():
+        if dtype not in case.dtypes:
+            continue
+        dims = len(case.bench[-1] if case.bench else case.shapes[0])
+        shapes = [shape for shape in sizes if len(shape) == dims] or case.bench
+        for shape in shapes:
+            if largest is None or torch.Size(shape).numel() <= largest:
+                made += [Workload(name, case, tuple(shape), dtype, way, device, cold) for way in ways]
+    return made
