@@ -261,7 +261,7 @@ def test_what_has_no_scope_says_why():
         "scripted": scripted,
         "parametrized": parametrized,
         "it has no forward": nn.ModuleList([nn.GELU()]),
-        "the model is Trident's own": nn.GELU(),
+        "is Trident's already": nn.GELU(),
     }
     for reason, m in expected.items():
         report = trident.optimize(m, report=True)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 import trident.nn
-from trident.optimize import scope
+from trident.optimize import adapted, classes, scope
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -23,6 +23,8 @@ SWAPS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     if isinstance(cls, type) and cls.__module__.startswith("trident.") and hasattr(torch.nn, name)
 }
 BACK = {ours: theirs for theirs, ours in SWAPS.items()}
+
+DONE = "is Trident's already"
 
 # these compute nothing themselves: no use in reporting that they were left
 CONTAINERS = frozenset({torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Identity})
@@ -54,6 +56,7 @@ def optimize(model: torch.nn.Module, *, functions: bool = True, report: Literal[
 def optimize(model: Model, *, functions: bool = True, report: bool = False) -> Model | Report:
     """Make every module of exactly a supported torch.nn type, in place, its twin in `trident.nn`.
 
+    Modules of other libraries whose forward `trident.zoo` knows, line by line, get another forward.
     functions: while the model's forward runs, calls of torch's functions are Trident's, as within `trident.enabled()`.
     The model's class becomes a subclass of itself for that.
 
@@ -63,16 +66,15 @@ def optimize(model: Model, *, functions: bool = True, report: bool = False) -> M
     _check("optimize", model)
     swapped, left = {}, {}
     for name, module in model.named_modules():
-        cls = scope.original(type(module))
-        reason = _reason_to_leave(module)
-        if reason is None:
-            module.__class__ = SWAPS[cls]
+        cls = type(module)
+        ours, reason = _twin(module)
+        if ours is not None:
+            module.__class__ = ours
             swapped[name] = cls.__name__
-        elif cls not in CONTAINERS and cls not in BACK:
+        elif reason != DONE and cls not in CONTAINERS:
             left[name] = (cls.__name__, reason)
-    no_scope = scope.reason_to_stay_out(model) if functions else "functions=False"
-    if type(model) in BACK:
-        no_scope = "the model is Trident's own"
+    done = type(model) in BACK or classes.kind(type(model)) == adapted.KIND
+    no_scope = DONE if done else scope.reason_to_stay_out(model) if functions else "functions=False"
     if no_scope is None:
         scope.enter(model)
     return Report(swapped, left, no_scope) if report else model
@@ -85,7 +87,7 @@ def restore(model: Model) -> Model:
     """
     _check("restore", model)
     for module in model.modules():
-        scope.leave(module)
+        module.__class__ = classes.original(type(module))
         if type(module) in BACK and not getattr(module, "beyond_torch", False):
             module.__class__ = BACK[type(module)]
     return model
@@ -96,22 +98,22 @@ def _check(function: str, model: object) -> None:
         raise TypeError(f"{function}: model is a {type(model).__name__}; expected a torch.nn.Module")
 
 
-def _reason_to_leave(module: torch.nn.Module) -> str | None:
-    cls = scope.original(type(module))
+def _twin(module: torch.nn.Module) -> tuple[type[torch.nn.Module] | None, str]:
+    """The class of Trident's that the module may become, or None and why there is none."""
+    cls = type(module)
+    if classes.kind(cls) == scope.KIND:
+        cls = classes.original(cls)
+    if cls in BACK or classes.kind(cls) == adapted.KIND:
+        return None, DONE
     if isinstance(module, torch.jit.ScriptModule):
-        return "scripted"
+        return None, "scripted"
     if parametrize.is_parametrized(module):
-        return "parametrized"
+        return None, "parametrized"
     if "forward" in vars(module):
-        return "its forward was replaced on the instance"
-    if cls in SWAPS:
-        return None
-    if cls in BACK:
-        return "is Trident's already"
+        return None, "its forward was replaced on the instance"
     if cls.__module__.startswith(("torch.ao.", "torch.nn.quantized", "torch.nn.qat")):
-        return "quantized"
+        return None, "quantized"
+    ours = SWAPS.get(cls) or adapted.adapted(cls)
     if isinstance(module, tuple(SWAPS)):
-        return "a subclass: its forward may differ"
-    if cls.__module__.startswith("torch.nn."):
-        return "Trident has no kernel for it"
-    return "not a torch.nn class"
+        return ours, "a subclass: its forward may differ"
+    return ours, "Trident has no kernel for it" if cls.__module__.startswith("torch.nn.") else "not a torch.nn class"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 
 from trident.runtime import crossover
@@ -65,7 +66,10 @@ def to_torch(
 def _fast(name: str, x: Tensor | None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
-    return crossover.faster_in_torch(name, how, x.numel()) if how else None  # type: ignore[union-attr]
+    numel = x.numel()  # type: ignore[union-attr]
+    if type(numel) is not int and torch.compiler.is_exporting():
+        numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
+    return crossover.faster_in_torch(name, how, numel) if how else None
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
@@ -77,7 +81,7 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     for t in tensors:
         if t is None:
             continue
-        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor):
+        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor | FunctionalTensor):
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != torch.strided:
             return f"no kernel for {t.layout}"
