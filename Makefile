@@ -14,7 +14,7 @@ BENCH := $(PYTHON) -m trident bench --backward --clock $(CLOCK)
 RIVALS := softmax log_softmax layer_norm rms_norm cross_entropy gelu silu swiglu.two geglu.tanh
 bench: $(VENV)/ready
 	$(BENCH) --seconds 0.3 --sizes 4x256,256x1024,2048x2048 --largest 13000000 \
-	    --html out/bench.html --csv out/bench.csv --markdown docs/results.md --readme README.md
+	    --html out/bench.html --csv out/bench.csv --markdown docs/results.md --readme README.md README.ko.md
 	$(BENCH) --seconds 0.3 --sizes 256x1024,2048x2048 --against eager,compile,liger $(RIVALS) \
 	    --html out/rivals.html --markdown docs/rivals.md
 

@@ -19,6 +19,7 @@ def gpu_plans(monkeypatch):
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     monkeypatch.setattr(tuning, "windows", lambda *args: plan(*args[:-1], GPU))
     monkeypatch.setattr(pool, "_geometry", pool._geometry.__wrapped__)  # nothing of this in its cache
+    monkeypatch.setattr(pool._adaptive_rows, "plan", lambda *args: pool._adaptive_rows.ELSEWHERE)
 
 
 def check(x, size):
@@ -83,6 +84,26 @@ def test_wide_planes_are_addressed_in_64_bits():
 def test_wide_kernel(monkeypatch):
     monkeypatch.setattr(pool, "WIDEST", 0)
     monkeypatch.setattr(pool, "_geometry", pool._geometry.__wrapped__)
+    monkeypatch.setattr(pool._adaptive_rows, "plan", lambda *args: pool._adaptive_rows.ELSEWHERE)
     torch.manual_seed(0)
     for size in ((4, 3), (12, 1), (5, 11)):
         check(torch.randn(2, 3, 10, 11), size)
+
+
+def test_rows_of_every_ratio():
+    """Even windows, windows that share elements, and more outputs than there are elements, down and across."""
+    torch.manual_seed(0)
+    for size in ((1, 35), (2, 34), (3, 18), (4, 12), (5, 7), (8, 5), (9, 4), (9, 1), (12, 40)):
+        check(torch.randn(3, 9, 35), size)
+    for size in ((1, 1), (2, 8), (4, 32)):
+        check(torch.randn(3, 8, 32), size)
+
+
+def test_programs_that_end_within_a_plane():
+    """Rows of dx that two rows of windows share are written once, by the program of the first."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 130, 130)
+    for size in ((7, 9), (100, 129), (13, 65)):
+        plan = pool._adaptive_rows.plan(False, x.numel(), 1, 1, 130, size[0], 130, size[1], x.device)
+        assert plan.grid[0] > 1 and plan.meta["M"] % plan.meta["ROWS"] < size[0] != plan.meta["ROWS"]
+        check(x, size)

@@ -39,6 +39,7 @@ RANDOM = frozenset(
 )
 # functions that op_db does not have -> what tests them instead
 NOT_IN_OP_DB = {
+    **dict.fromkeys(("affine_grid", "conv_tbc", "fold"), "tests/test_laws.py"),
     "dropout1d": "tests/test_dropout.py",
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "tests/test_laws.py"),
     **dict.fromkeys(
@@ -48,7 +49,7 @@ NOT_IN_OP_DB = {
 # classes that module_db does not have -> what tests them instead
 LAWS = "tests/test_laws.py::test_module_is_its_twin"
 NOT_IN_MODULE_DB = {
-    **dict.fromkeys(("CosineSimilarity", "PairwiseDistance"), LAWS),
+    **dict.fromkeys(("CosineSimilarity", "Fold", "PairwiseDistance", "Unfold"), LAWS),
     **dict.fromkeys(("TripletMarginLoss", "TripletMarginWithDistanceLoss"), LAWS),
     **dict.fromkeys(("AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"), LAWS),
     **dict.fromkeys(("Hardsigmoid", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "RReLU"), LAWS),

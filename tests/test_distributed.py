@@ -74,11 +74,12 @@ def accumulated(mesh):
     return DistributedDataParallel(model()), True, 2
 
 
-def sharded(mesh, checkpointed=False, **options):
+def sharded(mesh, checkpointed=False, half=False):
     whole = model(checkpointed)
+    policy = {"param_dtype": torch.bfloat16} if half else {}
     for block in whole[:2]:
-        fully_shard(block, mesh=mesh, **options)
-    fully_shard(whole, mesh=mesh, **options)
+        fully_shard(block, mesh=mesh, mp_policy=MixedPrecisionPolicy(**policy))
+    fully_shard(whole, mesh=mesh, mp_policy=MixedPrecisionPolicy(**policy, output_dtype=torch.float32))
     assert all(isinstance(p, DTensor) for p in whole.parameters())
     return whole, True, 1
 
@@ -88,7 +89,7 @@ def sharded_and_checkpointed(mesh):
 
 
 def sharded_in_bfloat16(mesh):
-    return sharded(mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16, output_dtype=torch.float32))
+    return sharded(mesh, half=True)
 
 
 def tensor_parallel(mesh):

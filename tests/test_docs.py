@@ -36,6 +36,7 @@ OURS = {"geglu", "masked_softmax", "reglu", "shift_gelu", "swiglu"}  # functions
 TESTED_APART = {
     "LazyLinear": "test_linear.py",
     "SoftMarginLoss": "test_docs.py",
+    **{f"LazyConv{kind}{n}d": "test_conv.py" for kind in ("", "Transpose") for n in (1, 2, 3)},
     **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
     **dict.fromkeys(
         (

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trident.cases import CASES, budgets
+from trident.cases.case import EVERYTHING
 from trident.inspect import analysis, command, counting, instructions, page, report
 from trident.inspect.targets import CARDS, TARGETS, occupancy, roofline
 from trident.runtime import launch
@@ -153,6 +154,13 @@ def test_what_makes_no_sense_is_named(capsys):
     assert "sotfmax" in capsys.readouterr().err
     assert command.main(["softmax"], arch="sm_70") == 2
     assert "sm_70" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not EVERYTHING, reason="minutes: `make test-all` inspects every case")
+def test_every_case_is_within_its_budgets():
+    names = [name for name, case in CASES.items() if torch.bfloat16 in case.dtypes]
+    over = [problem for row in analysis.inspect(names, ["sm_90"], torch.bfloat16) for problem in row.problems]
+    assert not over, "\n".join(over)
 
 
 def test_budgets_are_of_cases_and_say_why():

@@ -9,12 +9,12 @@ from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
 ROOT = Path(__file__).parents[1]
+TORCH = "https://docs.pytorch.org/docs/stable/generated/torch.nn."
 SHOWN = """
     options:
       show_root_heading: true
       show_root_toc_entry: true
       show_root_full_path: false
-      show_if_no_docstring: true
       show_bases: false
       members: false"""
 
@@ -52,17 +52,29 @@ def _decisions(folder: Path) -> str:
 
 def _each(module: str) -> str:
     path = ROOT / module.replace(".", "/")
-    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     names = [
         (alias.name, node.module)
-        for node in imports
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trident.")
         for alias in node.names
-        if node.module and node.module.startswith("trident.") and alias.asname == alias.name
+        if alias.asname == alias.name
     ]
     if not names:
         raise ValueError(f"docs: {module} re-exports nothing")
-    return "\n\n".join(f"::: {home}.{name}{SHOWN}" for name, home in sorted(names, key=lambda pair: pair[0].lower()))
+    names.sort(key=lambda pair: pair[0].lower())
+    own = [(name, home) for name, home in names if _documented(name, home)]
+    torchs = [f"[{name}]({TORCH}{name}.html)" for name, home in names if (name, home) not in own]
+    listed = f"Documented by torch: {', '.join(torchs)}.\n\n" if torchs else ""
+    return listed + "\n\n".join(f"::: {home}.{name}{SHOWN}" for name, home in own)
+
+
+def _documented(name: str, home: str) -> bool:
+    """Has a function or class a docstring of its own? Else a class has torch's (`__doc__ = torch.nn.ReLU.__doc__`)."""
+    for node in ast.parse((ROOT / home.replace(".", "/")).with_suffix(".py").read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return ast.get_docstring(node) is not None
+    raise ValueError(f"docs: no {name} in {home}")
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -173,6 +173,48 @@ def test_histogram(n: int) -> None:
 
 
 @triton.jit
+def shifted_kernel(x, y, BY: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(y + at, tl.gather(tl.load(x + at), at + BY, 0), at + BY < N)
+
+
+@pytest.mark.parametrize("n", [8, 16, 64, 512])
+@pytest.mark.parametrize("by", [0, 1, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float64, torch.bool], ids=str)
+def test_gather_of_a_shifted_tile(dtype: torch.dtype, by: int, n: int) -> None:
+    x = torch.randn(n).to(dtype)
+    y = torch.zeros_like(x)
+    launch(shifted_kernel, (1,), x, y, BY=by, N=n)
+    assert torch.equal(y[: n - by], x[by:])
+
+
+PLACES = {
+    "windows of 2": lambda at, n: at * n // (n // 2 + 1),
+    "windows of 3.5": lambda at, n: at * 7 // 2 % n,
+    "downwards": lambda at, n: n - 1 - at,
+    "about 64 apart": lambda at, n: (at % 2 * 63 + at // 16) % n,
+    "one further": lambda at, n: (at % 2 * 64 + at // 16) % n,
+    "anywhere": lambda at, n: torch.randint(0, n, at.shape),
+}
+
+
+@triton.jit
+def gather1_kernel(x, index, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(y + at, tl.gather(tl.load(x + at), tl.load(index + at), 0))
+
+
+@pytest.mark.parametrize("n", [32, 64, 128, 512])
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_gather_of_a_row(dtype: torch.dtype, places: str, n: int) -> None:
+    x, index = torch.randn(n), PLACES[places](torch.arange(n), n).clamp(0, n - 1)
+    y = torch.empty_like(x)
+    launch(gather1_kernel, (1,), x, index.to(dtype), y, N=n)
+    assert torch.equal(y, x[index])
+
+
+@triton.jit
 def gather2_kernel(x, index, y, AXIS: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
     at = tl.arange(0, M)[:, None] * N + tl.arange(0, N)[None, :]
     tl.store(y + at, tl.gather(tl.load(x + at), tl.load(index + at), AXIS))

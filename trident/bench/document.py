@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trident.bench import plots
 from trident.bench.results import OURS, Row
-from trident.bench.summary import LOSS, losers, microseconds, percent, rivals_of, summary, times, ways_of
+from trident.bench.summary import LOSS, first_calls, losers, microseconds, percent, rivals_of, summary, times, ways_of
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 
@@ -33,6 +33,7 @@ def write(rows: Sequence[Row], out: Path) -> None:
         INTRODUCTION.format(date=min(row.date for row in rows)[:10], machine=rows[-1].machine),
         f"![a dot for each row, a bar for the mean of a family]({picture.name})\n\n",
         _means(rows),
+        first_calls(rows) + "\n\n",
         _losers(rows),
         *(_family(name, rows) for name in sorted({row.family for row in rows})),
     ]

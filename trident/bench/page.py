@@ -8,7 +8,7 @@ from string import Template
 
 from trident.bench import plots
 from trident.bench.results import Row
-from trident.bench.summary import LOSS, cells, geometric, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import LOSS, cells, first_calls, geometric, head, losers, lost, rivals_of, summary, ways_of
 
 WAY = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 
@@ -30,6 +30,7 @@ def text(rows: Sequence[Row]) -> str:
         dtypes=escape(", ".join(sorted({row.dtype for row in rows}))),
         tiles="".join(_tiles(rows, rivals[0])) if rivals else "",
         means=_means(rows, rivals),
+        first=escape(first_calls(rows)),
         lost=_lost(rows),
         families="".join(_family(name, of) for name, of in _families(rows).items()),
     )

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trident.bench.results import Machine, Row
-from trident.bench.summary import cells, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import cells, first_calls, head, losers, lost, rivals_of, summary, ways_of
 
 WIDE = 170  # columns, where no terminal says otherwise
 
@@ -43,6 +43,7 @@ def show(rows: Sequence[Row], missing: dict[str, str], machine: Machine, complet
     rivals = rivals_of(rows)
     if rows:
         to.print(table(rows, rivals))
+        to.print(first_calls(rows), highlight=False)
     to.print(f"\n{machine}", highlight=False)
     for way in ways_of(rows):
         of_way = [row for row in rows if row.way == way]

@@ -5,6 +5,7 @@ from typing import Any
 
 from trident.inspect.analysis import KernelRow, Row
 from trident.inspect.targets import CARDS
+from trident.inspect.watch import MULTIPROCESSORS
 
 
 def amount(n: float) -> str:
@@ -51,7 +52,8 @@ def _kernel(k: KernelRow) -> str:
         return f"{k.arch:6} {k.kernel}: {k.error}"
     widths = sorted(set(k.widths.values()), reverse=True)
     wide = ", ".join(f"{w} B {' '.join(n for n, v in k.widths.items() if v == w)}" for w in widths)
-    said = f"{k.arch:6} {k.kernel} x {k.programs}: {k.registers} registers"
+    few = f" (for {MULTIPROCESSORS} multiprocessors)" if k.programs < MULTIPROCESSORS else ""
+    said = f"{k.arch:6} {k.kernel} x {k.programs}{few}: {k.registers} registers"
     if k.spills:
         said += f", {k.spills} SPILLED"
     said += f", {amount(k.shared)} shared, {k.warps} warps, occupancy {k.occupancy:.0%} ({k.limit}); {wide}"

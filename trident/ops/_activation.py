@@ -108,12 +108,17 @@ class _Activation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (s,) = ctx.saved_tensors
+        row = ACTIVATIONS[ctx.name]
+        if row.differentiable_grad is not None and (recompute.wanted() or _torch_differentiates(ctx.name, dy, s)):
+            return row.differentiable_grad(dy, s, *ctx.parameters), None, None, None
         if not recompute.wanted():
             return _backward(dy, s, ctx.name, *_a_b(ctx.parameters), ctx.dtype), None, None, None
-        row = ACTIVATIONS[ctx.name]
-        if row.differentiable_grad is not None:
-            return row.differentiable_grad(dy, s, *ctx.parameters), None, None, None
         return *recompute.gradients(lambda x: row.torch(x, *ctx.parameters), (s,), dy), None, None, None
+
+
+def _torch_differentiates(name: str, dy: Tensor, s: Tensor) -> bool:
+    """Is torch's gradient the faster one, and of what lies alike?"""
+    return dy.dtype == s.dtype and dy.stride() == s.stride() and route.gradient_to_torch(name, s)
 
 
 def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
@@ -124,6 +129,8 @@ def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
 def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, valid: bool = True) -> Tensor:
     """Row `name` of the table on a tensor of any shape and strides; the result lies in memory as x does."""
     torch_only = {"inplace": True} if inplace else {}
+    if route.at_once(name, x):
+        return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
     reason = "in place" if inplace else None if valid else route.INVALID
     if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)

@@ -10,7 +10,8 @@ then along D and H at once (`_pool.spread`), where each x lies in few windows an
 Every case is brought to [P, D, H, W, C] in memory, pooled along D, H and W (`_geometry`): C is 1 for contiguous tensors
 and the channels for channels_last. A window is walked in steps of BLOCK_K columns by BLOCK_C channels, which lie side
 by side in memory. Where outputs are too few to fill the device the steps of a window are shared out among several
-programs (axis 1 of the grid), and `add_slices` adds what those found.
+programs (axis 1 of the grid), and `add_slices` adds what those found. On CPUs planes go row by row
+(`_adaptive_rows.py`), where a window by itself would be short and far apart accesses.
 """
 
 import math
@@ -23,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import accumulator, load, matrix_tile
+from trident.ops import _adaptive_rows
 from trident.ops._pool import memory_format, spread
 from trident.ops._slices import add_slices, new_slices
 from trident.ops._windows import channels_last
@@ -192,20 +194,27 @@ def _add_windows(y: Tensor, x: Tensor, plan: tuning.Plan, channels_first: bool =
 
 def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
     """D, OD, H, OH, W, OW: the pooled axes are the last len(size) of `sizes`."""
+    if len(size) == 2:  # what is usual, quickly
+        return [1, 1, sizes[-2], size[0], sizes[-1], size[1]]
     ones = [1] * (3 - len(size))
     pairs = zip([*ones, *sizes[len(sizes) - len(size) :]], [*ones, *size], strict=True)
     return [n for pair in pairs for n in pair]
 
 
 @op("adaptive_avg_pool")
-def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+def _forward(x: Tensor, size: Sequence[int], last: bool, dtype: torch.dtype) -> Tensor:
     """x [*, L...] -> [*, *size]. As in torch channels_last stays so, and channels_last_3d becomes contiguous."""
-    last = channels_last(x, len(size))
+    shape, axes = [*x.shape[: x.dim() - len(size)], *size], _axes(x.shape, size)
+    if not last:
+        rows = _adaptive_rows.plan(True, x.numel(), *axes, x.device)
+        if rows.grid:
+            x, y = x.contiguous(), x.new_empty(shape, dtype=dtype)
+            _adaptive_rows.add(y, x, rows)
+            return y
     one_format = not last or len(size) < 3
     x = x.contiguous(memory_format=memory_format(last, x.dim()))
-    shape = [*x.shape[: x.dim() - len(size)], *size]
     y = torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format(last and one_format, x.dim()))
-    plan = _geometry(x.numel(), x.shape[1] if last else 1, *_axes(x.shape, size), one_format, x.device)
+    plan = _geometry(x.numel(), x.shape[1] if last else 1, *axes, one_format, x.device)
     _add_windows(y, x, plan, channels_first=not one_format)
     return y
 
@@ -213,10 +222,17 @@ def _forward(x: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
 @op("adaptive_avg_pool_backward")
 def _backward(dy: Tensor, sizes: Sequence[int], pooled: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
     """dy -> the gradient of an input of shape `sizes`, whose last `pooled` axes were pooled."""
+    axes = _axes(sizes, dy.shape[dy.dim() - pooled :])
+    if not channels_last:
+        rows = _adaptive_rows.plan(False, math.prod(sizes), *axes, dy.device)
+        if rows.grid:
+            dx = dy.new_empty(sizes, dtype=dtype)
+            _adaptive_rows.spread(dx, dy.contiguous(), rows)
+            return dx
     form = memory_format(channels_last, dy.dim())
     dx = torch.empty(list(sizes), dtype=dtype, device=dy.device, memory_format=form)
     dy = dy.contiguous(memory_format=form)
-    C, axes = (sizes[1] if channels_last else 1), _axes(sizes, dy.shape[dy.dim() - pooled :])
+    C = sizes[1] if channels_last else 1
     there = _geometry(dx.numel(), C, *axes, True, dy.device)
     if there.meta.get("BD") == there.meta.get("BH") == there.meta.get("BW") == 1:  # no window overlaps another
         launch(_windows_kernel, there.grid, dy, dx, **there.meta, SPREAD=True, CHANNELS_FIRST=False)
@@ -244,9 +260,9 @@ class _AdaptiveAvgPool(torch.autograd.Function):
     """Keeps nothing but the input's shape: the gradient does not depend on its values."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        ctx.like = x.shape, len(size), channels_last(x, len(size)), x.dtype
-        return _forward(x, size, dtype)
+    def forward(ctx: Any, x: Tensor, size: tuple[int, ...], last: bool, dtype: torch.dtype) -> Tensor:
+        ctx.like = x.shape, len(size), last, x.dtype
+        return _forward(x, size, last, dtype)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -254,12 +270,14 @@ class _AdaptiveAvgPool(torch.autograd.Function):
         if recompute.wanted():
             x = torch.zeros((), dtype=dtype, device=dy.device).expand(sizes).requires_grad_()
             size = tuple(dy.shape[dy.dim() - pooled :])
-            return *recompute.gradients(lambda x: TORCH[pooled](x, size), (x,), dy), None, None
-        return _backward(dy, sizes, pooled, channels_last, dtype), None, None
+            return *recompute.gradients(lambda x: TORCH[pooled](x, size), (x,), dy), None, None, None
+        return _backward(dy, sizes, pooled, channels_last, dtype), None, None, None
 
 
 def _output_size(input: Tensor, size: Any, pooled: int) -> tuple[int, ...] | None:
     """`size` for each pooled axis, or None if torch must say what is wrong with it (or make an empty result)."""
+    if type(size) is int and size > 0 and input.dim() in (pooled + 1, pooled + 2):  # what is usual, quickly
+        return (size,) * pooled
     if isinstance(size, int | torch.SymInt):
         size = (size,) * pooled
     if not isinstance(size, tuple | list) or len(size) != pooled or input.dim() not in (pooled + 1, pooled + 2):
@@ -277,26 +295,38 @@ TORCH: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def _kind(name: str, input: Tensor, size: tuple[int, ...] | None) -> str:
-    """What `tuning` knows the call by: windows of one length that leave several outputs are the kernel's strength."""
-    if size is None or input.device.type != "cpu":
+def _kind(name: str, input: Tensor, size: tuple[int, ...], last: bool) -> str:
+    """What `crossover` knows the call by: planes go row by row there, unless they leave one value; others do not."""
+    pooled = len(size)
+    if input.device.type != "cpu":
         return name
-    lengths = input.shape[input.dim() - len(size) :]
-    if math.prod(size) == 1:
+    if size == ONE_WINDOW[pooled]:
         return f"{name} (one window)"
+    if pooled == 2 and not last:
+        return name
+    lengths = input.shape[input.dim() - pooled :]
     even = all(n % o == 0 for n, o in zip(lengths, size, strict=True))
-    return name if even else f"{name} (uneven)"
+    form = " (channels_last)" if last and pooled == 2 else ""
+    return f"{name}{form}" if even else f"{name}{form} (uneven)"
+
+
+ONE_WINDOW = {pooled: (1,) * pooled for pooled in TORCH}
 
 
 def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
     name = f"adaptive_avg_pool{pooled}d"
     size = _output_size(input, output_size, pooled)
-    if route.to_torch(_kind(name, input, size), input, unless=None if size else route.INVALID) or size is None:
+    if size is None:
+        route.to_torch(name, input, unless=route.INVALID)
+        return TORCH[pooled](input, output_size)
+    last = channels_last(input, pooled)
+    if route.to_torch(_kind(name, input, size, last), input):
         return TORCH[pooled](input, output_size)
     dtype = autocast.output_dtype(name, input)
     if pooled == 1:  # as torch does, which decides what counts as channels_last
-        return apply(_AdaptiveAvgPool, input.unsqueeze(-2), (1, *size), dtype).squeeze(-2)
-    return apply(_AdaptiveAvgPool, input, size, dtype)
+        input = input.unsqueeze(-2)
+        return apply(_AdaptiveAvgPool, input, (1, *size), channels_last(input, 2), dtype).squeeze(-2)
+    return apply(_AdaptiveAvgPool, input, size, last, dtype)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -34,13 +34,15 @@ def batch_norm(
     channels_last if input is. activation: one of `_activation.FUSED`, else ValueError. training: running_mean and
     running_var, where given, are updated in place. float16 and bfloat16 inputs may come with float32 parameters.
     """
+    fused = activation is not None or residual is not None
+    known = name("batch_norm" if training else "batch_norm (running statistics)", input, fused)
+    if not fused and route.at_once(known, input):
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     check("batch_norm", input, residual, activation)
     parameters = (weight, bias, running_mean, running_var)
     reason = route.INVALID if not _fits(input, parameters, training, eps) else None
     reason = reason or disagreement(input, parameters, residual)
-    function = "batch_norm" if training else "batch_norm (running statistics)"
-    fused = activation is not None or residual is not None
-    if route.to_torch(name(function, input, fused), input, *parameters, residual, unless=reason, mixed=True):
+    if route.to_torch(known, input, *parameters, residual, unless=reason, mixed=True):
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return finished(y, residual, activation)
     given = None if training else (running_mean, running_var)

@@ -8,9 +8,10 @@
     alpha dropout   scale = a = 1 / sqrt((1 + p α²) (1 - p)), shift = p a α, dropped = -(1 - p) a α: with -α for what
                     is dropped and an affine map after, mean and variance stay those of a self-normalizing net
 
-k is not stored: it is Philox at the element's (or channel's) place, keyed by one int64 that torch's generator draws.
-It depends on the key and the shape, not on how a kernel is launched. A product with 0, not a selection: what is dropped
-from inf or NaN is NaN, as in torch.
+k is Philox at the element's (or channel's) place, keyed by one int64 that torch's generator draws. It depends on the
+key and the shape, not on how a kernel is launched; so GPUs draw it again in the backward. CPUs, where random numbers
+take several times as long as memory does, keep it, a byte for an element as torch does. A product with 0, not a
+selection: what is dropped from inf or NaN is NaN, as in torch.
 """
 
 import math
@@ -42,13 +43,23 @@ def _masked(x, k, scale, shift, dropped):
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
-def _element_kernel(y, x, seed, n, quarter, bound, scale, shift, dropped, BLOCK: tl.constexpr):
+def _element_kernel(y, kept, x, seed, n, quarter, bound, scale, shift, dropped, BLOCK: tl.constexpr):
     at, in_quarter = flat_tile(quarter, BLOCK)
     random = random4(seed, at)  # the four words of a counter serve four elements, a quarter of the tensor apart
     for i in tl.static_range(4):
-        inside = in_quarter & (at < n)
-        tl.store(y + at, _masked(load(x + at, inside), at_least(random[i], bound), scale, shift, dropped), inside)
+        inside, k = in_quarter & (at < n), at_least(random[i], bound)
+        tl.store(y + at, _masked(load(x + at, inside), k, scale, shift, dropped), inside)
+        if kept is not None:
+            tl.store(kept + at, k.to(tl.int8), inside)
         at += quarter
+
+
+@triton.jit(do_not_specialize=("scale",))
+def _kept_kernel(dx, dy, kept, n, scale, BLOCK: tl.constexpr):
+    at, inside = flat_tile(n, BLOCK)
+    k = tl.load(kept + at, mask=inside, other=0) != 0
+    b_dy = load(dy + at, inside)
+    tl.store(dx + at, b_dy * tl.where(k, from_bits(scale), 0.0).to(b_dy.dtype), inside)
 
 
 @triton.jit(do_not_specialize=RUN_TIME)
@@ -84,13 +95,25 @@ def _run_time(p: float, values: Sequence[float]) -> tuple[int, ...]:
 
 
 @op("dropout")
-def _elements(x: Tensor, seed: Tensor, p: float, values: Sequence[float]) -> Tensor:
+def _elements(x: Tensor, seed: Tensor, p: float, values: Sequence[float], keep: bool) -> tuple[Tensor, Tensor]:
+    """y, and k as int8, in the order of y's memory (empty, unless it is to be kept)."""
     y = torch.empty_like(x)
     n = x.numel()
+    kept = torch.empty_like(y if keep else x.new_empty(0), dtype=torch.int8)
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
     plan = tuning.flat(quarter, x.device)
-    launch(_element_kernel, plan.grid, y, lying_as(x, y), seed, n, quarter, *_run_time(p, values), **plan.meta)
-    return y
+    some = kept if keep else None
+    launch(_element_kernel, plan.grid, y, some, lying_as(x, y), seed, n, quarter, *_run_time(p, values), **plan.meta)
+    return y, kept
+
+
+@op("dropout_backward")
+def _kept(dy: Tensor, kept: Tensor, scale: float) -> Tensor:
+    """dx = dy (k scale); k lies as dy does."""
+    dx = torch.empty_like(dy)
+    plan = tuning.flat(dy.numel(), dy.device)
+    launch(_kept_kernel, plan.grid, dx, dy, kept, dy.numel(), exact.bits(scale), **plan.meta)
+    return dx
 
 
 @op("channel_dropout")
@@ -110,22 +133,30 @@ def _channels(x: Tensor, seed: Tensor, p: float, values: Sequence[float], leadin
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, p: float, values: tuple[float, ...], leading: int) -> Tensor:
-        y = _dropped(x, seed, p, values, leading)
-        ctx.save_for_backward(seed)
+        if leading:
+            y, kept = _channels(x, seed, p, values, leading), None
+        else:
+            keep = ctx.needs_input_grad[0] and tuning.keeps_random(x.device)
+            y, found = _elements(x, seed, p, values, keep)
+            kept = found if keep else None
+        ctx.save_for_backward(seed, kept)
         ctx.p, ctx.scale, ctx.leading, ctx.strides = p, values[0], leading, y.stride()
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """The forward, on dy, without its constants; an element's place is its place in y's memory."""
-        (seed,) = ctx.saved_tensors
-        again = _Dropout.apply if recompute.wanted() else _dropped
-        dx = again(lying(dy, ctx.strides), seed, ctx.p, (ctx.scale, 0.0, 0.0), ctx.leading)
+        seed, kept = ctx.saved_tensors
+        dy, values = lying(dy, ctx.strides), (ctx.scale, 0.0, 0.0)
+        if recompute.wanted():
+            dx = _Dropout.apply(dy, seed, ctx.p, values, ctx.leading)
+        elif kept is not None:
+            dx = _kept(dy, kept, ctx.scale)
+        elif ctx.leading:
+            dx = _channels(dy, seed, ctx.p, values, ctx.leading)
+        else:
+            dx, _ = _elements(dy, seed, ctx.p, values, False)
         return dx, None, None, None, None
-
-
-def _dropped(x: Tensor, seed: Tensor, p: float, values: tuple[float, ...], leading: int) -> Tensor:
-    return _channels(x, seed, p, values, leading) if leading else _elements(x, seed, p, values)
 
 
 def seed_for(x: Tensor) -> Tensor:

@@ -26,13 +26,16 @@ def group_norm(
     as input, channels_last if input is (torch loses that on CUDA). activation: one of `_activation.FUSED`, else
     ValueError.
     """
+    fused = activation is not None or residual is not None
+    known = name("group_norm", input, fused)
+    if not fused and route.at_once(known, input):
+        return F.group_norm(input, num_groups, weight, bias, eps)
     check("group_norm", input, residual, activation)
     fits = input.dim() >= 2 and num_groups > 0 and input.shape[1] % num_groups == 0
     # torch refuses a single value per group
     fits = fits and input.numel() != num_groups and eps >= 0
     reason = disagreement(input, (weight, bias), residual) if fits else route.INVALID
-    fused = activation is not None or residual is not None
-    if route.to_torch(name("group_norm", input, fused), input, weight, bias, residual, unless=reason, mixed=True):
+    if route.to_torch(known, input, weight, bias, residual, unless=reason, mixed=True):
         return finished(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
     dtype = autocast.output_dtype("group_norm", input)
     return apply(PlaneNorm, input, num_groups, weight, bias, residual, None, eps, activation, dtype)[0]

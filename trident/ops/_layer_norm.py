@@ -294,6 +294,20 @@ def apart(input: Tensor, residual: Tensor) -> bool:
     return not (alike and input.is_contiguous() and residual.is_contiguous())
 
 
+def learns(*tensors: Tensor | None) -> bool:
+    """Is a gradient of any of these to come?"""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _kind(input: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None) -> str:
+    """What `crossover` knows the call by: sums over rows for weights are what torch does better."""
+    if residual is not None:
+        return "layer_norm (residual)"
+    if not learns(input, weight, bias):
+        return "layer_norm (forward alone)"
+    return "layer_norm (plain)" if weight is None and bias is None else "layer_norm"
+
+
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -308,11 +322,13 @@ def layer_norm(
     Shapes: input [*, *normalized_shape]; weight and bias, if given, normalized_shape; residual and the results as
     input, contiguous. Dtypes: float16, bfloat16, float32, float64; float32 inside (float64 for float64).
     """
+    name = _kind(input, weight, bias, residual)
+    if residual is None and route.at_once(name, input):
+        return torch.nn.functional.layer_norm(input, normalized_shape, weight, bias, eps)
     shape = tuple(normalized_shape)
     reason = None if fits(input, shape, weight, bias) else route.INVALID
     if residual is not None:
         reason = reason or ("a residual that is not alike and contiguous" if apart(input, residual) else None)
-    name = "layer_norm" if residual is None else "layer_norm (residual)"
     if not route.to_torch(name, input, weight, bias, residual, unless=reason):
 
         def reference(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:

@@ -48,17 +48,26 @@ def _statistic(plane, C, K):
 
 
 @triton.jit
-def _part(plane, P, splits, K):
-    """Where part 0 of a plane lies in the table of parts [splits, P] (K is None) or [P, splits]."""
-    return plane if K is None else plane * splits
+def _plane(line, C, FOLD: tl.constexpr):
+    """The plane that a line is of: FOLD lines lie in the place of each where rows of channels are folded."""
+    return line if FOLD == 1 else line // (C * FOLD) * C + line % C
+
+
+@triton.jit
+def _part(line, splits, C, K, FOLD: tl.constexpr):
+    """Where part 0 of a line lies in the table of parts [splits, lines] (K is None) or [P, FOLD, splits]."""
+    return line if K is None else (_plane(line, C, FOLD) * FOLD + line // C % FOLD) * splits
 
 
 @triton.jit
 def _moments_kernel(
-    parts, x, P, S, inner, K, STEP,
+    parts, x, P, S, C, inner, K, STEP, FOLD: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """How many elements, mean and m2 of each part, STEP chunks, of each plane: parts [3, table of parts]."""
+    """How many elements, mean and m2 of each part, STEP chunks, of each line: parts [3, table of parts].
+
+    P, S: lines and their elements, here and below, where channels are folded.
+    """
     planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     n, mean, m2 = (
@@ -75,7 +84,7 @@ def _moments_kernel(
         b_mean, b_m2 = shifted_moments(load(x + start + s * inner, inside), inside, size, near, AXIS)
         n, mean, m2 = merged(n, mean, m2, size, b_mean, b_m2)
     entries = P * tl.full((), 1, tl.int64) * splits
-    at = parts + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
+    at = parts + _part(planes, splits, C, K, FOLD) + tl.program_id(1) * (P if K is None else 1)
     tl.store(at, n, exist)
     tl.store(at + entries, mean, exist)
     tl.store(at + 2 * entries, m2, exist)
@@ -107,13 +116,13 @@ def _merge_kernel(
 
 @triton.jit
 def _apply_kernel(
-    y, mean, var, x, w, b, residual, P, S, C, K, inner, EPS: tl.constexpr, F: tl.constexpr,
+    y, mean, var, x, w, b, residual, P, S, C, K, inner, FOLD: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
-    row = _statistic(planes, C, K)
+    row = _statistic(_plane(planes, C, FOLD), C, K)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
     b_w, b_b = parameters(w, b, planes % C, exist)
     b_y = affine(load(x + at, inside) - b_mean, b_rstd * b_w, b_b, residual, at, inside)
@@ -122,12 +131,13 @@ def _apply_kernel(
 
 @triton.jit
 def _sums_kernel(
-    sums, dz, dy, x, y, w, b, residual, mean, var, P, S, C, K, inner, STEP, EPS: tl.constexpr, GRAD: tl.constexpr,
+    sums, dz, dy, x, y, w, b, residual, mean, var, P, S, C, K, inner, STEP,
+    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
     planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
-    row = _statistic(planes, C, K)
+    row = _statistic(_plane(planes, C, FOLD), C, K)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
     b_w, b_b = parameters(w, b, planes % C, exist)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
@@ -141,7 +151,7 @@ def _sums_kernel(
             tl.store(dz + at, b_dz, inside)
         p += line_sum(b_dz * centered, AXIS)
         q += line_sum(b_dz, AXIS)
-    at = sums + _part(planes, P, splits, K) + tl.program_id(1) * (P if K is None else 1)
+    at = sums + _part(planes, splits, C, K, FOLD) + tl.program_id(1) * (P if K is None else 1)
     tl.store(at, p * b_rstd, exist)
     tl.store(at + P * tl.full((), 1, tl.int64) * splits, q, exist)
 
@@ -180,13 +190,14 @@ def _means_kernel(
 
 @triton.jit
 def _dx_kernel(
-    dx, means, dy, x, y, w, b, residual, mean, var, P, S, C, K, R, inner, EPS: tl.constexpr, GRAD: tl.constexpr,
+    dx, means, dy, x, y, w, b, residual, mean, var, P, S, C, K, R, inner,
+    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
-    row = _statistic(planes, C, K)
+    row = _statistic(_plane(planes, C, FOLD), C, K)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
     b_w, b_b = parameters(w, b, planes % C, exist)
     if means is not None:
@@ -209,14 +220,20 @@ class _View(NamedTuple):
     R: int
     J: int
     last: bool  # channels are the last axis in memory: planes interleave
+    fold: int = 1  # so many rows of channels are seen as one: a plane then is as many lines
 
     def lines(self) -> tuple[int, int, int]:
         """outer, N, inner of the planes as lines along S."""
-        return (self.P // self.C, self.S, self.C) if self.last else (self.P, self.S, 1)
+        return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
+
+    def sizes(self) -> tuple[int, int, int]:
+        """Lines, their elements, C."""
+        return self.P * self.fold, self.S // self.fold, self.C
 
     def parts(self, splits: int) -> tuple[int, int, int]:
         """outer, N, inner of the table of parts as lines along what one statistic is taken over."""
-        return (1, splits * self.J, self.C) if self.K is None else (self.R, splits * self.J, 1)
+        each = splits * self.fold * self.J
+        return (1, each, self.C) if self.K is None else (self.R, each, 1)
 
     def steps(self) -> tuple[int, int]:
         """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
@@ -230,9 +247,10 @@ def _seen(groups: int, x: Tensor) -> tuple[_View, torch.memory_format]:
     form = memory_format(x)
     last = form != torch.contiguous_format
     if groups:
-        return _View(N * C, S, C, C // groups, N * groups, C // groups, last), form
+        fold = tuning.folded(S, C, x.device) if last else 1
+        return _View(N * C, S, C, C // groups, N * groups, C // groups, last, fold), form
     if last or S == 1:  # [N, C] is [rows, channels] in memory, and so is [N, S, C]
-        return _View(C, N * S, C, None, C, 1, True), form
+        return _View(C, N * S, C, None, C, 1, True, tuning.folded(N * S, C, x.device)), form
     return _View(N * C, S, C, None, C, N, False), form
 
 
@@ -279,7 +297,7 @@ def forward(
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
     plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest = v.P, v.S, v.C, v.K, v.lines()[2]
+    rest = *v.sizes(), v.K, v.lines()[2], v.fold
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **constants, **plan.meta)
     return y, found_mean, found_var
 
@@ -287,8 +305,8 @@ def forward(
 def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
     plan = tuning.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
-    parts = mean.new_empty(3, splits * v.P)
-    launch(_moments_kernel, plan.grid, parts, x, v.P, v.S, v.lines()[2], v.K, **plan.meta)
+    parts = mean.new_empty(3, splits * v.P * v.fold)
+    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, FOLD=v.fold, **plan.meta)
     outer, J, inner = v.parts(splits)
     plan = tuning.lines(outer, J, inner, x.device, 3)
     launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
@@ -337,7 +355,7 @@ def backward(
     if dz is not None:  # it takes the place of dy, and holds f'
         saved, grad = (dz, x, None, w, b, None, mean, var), None
     plan = tuning.plane_tiles(*v.lines(), x.device, live)
-    rest = v.P, v.S, v.C, v.K, v.R, v.lines()[2]
+    rest = *v.sizes(), v.K, v.R, v.lines()[2], v.fold
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **plan.meta)
     return dx, _some(dz, x), dw, db
 
@@ -362,14 +380,14 @@ def _take_sums(
     assert x is not None
     plan = tuning.line_parts(*v.lines(), x.device, live)
     splits = plan.grid[-1]
-    sums = x.new_empty(2, splits * v.P, dtype=compute_dtype(x))
-    args = sums, dz, *saved, v.P, v.S, v.C, v.K, v.lines()[2]
-    launch(_sums_kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
+    sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
+    args = sums, dz, *saved, *v.sizes(), v.K, v.lines()[2]
+    launch(_sums_kernel, plan.grid, *args, FOLD=v.fold, EPS=eps, GRAD=grad, **plan.meta)
     if means is not None or v.K is None:
         outer, J, inner = v.parts(splits)
         plan = tuning.lines(outer, J, inner, x.device, 2)
         direct = (None, None) if v.K is not None else (dw, db)
-        args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits, v.C, v.K
+        args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits * v.fold, v.C, v.K
         launch(_means_kernel, plan.grid, *args, **plan.meta)
     if dw is not None and db is not None and v.K is not None:
         _over_samples(dw, db, sums, v)

@@ -118,6 +118,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     assert x is not None and w is not None
     channels = x.shape[1] if x.dim() > 1 else 1
     fits = w.dim() < 2 and w.numel() in (1, channels) and x.dtype == w.dtype
-    if route.to_torch("prelu", x, w, unless=None if fits else route.INVALID):
+    learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
+    if route.to_torch("prelu" if learns else "prelu (forward alone)", x, w, unless=None if fits else route.INVALID):
         return torch.prelu(input, weight)
     return apply(_PReLU, x, w)

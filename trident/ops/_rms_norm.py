@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._layer_norm import How, RowNorm, apart, fits
+from trident.ops._layer_norm import How, RowNorm, apart, fits, learns
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 from trident.runtime.layout import memory_format
 from trident.runtime.precision import compute_dtype
+
+FEW_ROWS = 16  # that a backward has not enough of: dw of each is a partial sum, and rows are long
 
 
 def rms_norm(
@@ -56,6 +58,8 @@ def rms_norm(
     if residual is not None:
         reason = reason or ("a residual that is not alike and contiguous" if apart(input, residual) else None)
     name = "rms_norm" if residual is None else "rms_norm (residual)"
+    if reason is None and input.numel() < FEW_ROWS * math.prod(shape) and learns(input, weight, bias):
+        name = "rms_norm (few rows)"
     if not route.to_torch(name, input, weight, bias, residual, unless=reason):
         exact = torch.finfo(compute_dtype(input)).eps if eps is None else eps
         how = How(shape, K, exact, False, autocast.output_dtype("rms_norm", input), reference)

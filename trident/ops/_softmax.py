@@ -136,7 +136,9 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        if recompute.wanted():  # as torch: the gradient is a function of y
+        plain = not ctx.log and ctx.sign > 0 and ctx.dim in (-1, y.dim() - 1) and ctx.dtype == y.dtype == dy.dtype
+        # as torch: the gradient is a function of y
+        if recompute.wanted() or (plain and route.gradient_to_torch("softmax", y)):
             aten = torch.ops.aten
             of_torch = aten._log_softmax_backward_data if ctx.log else aten._softmax_backward_data
             dx = (of_torch(dy, y, ctx.dim, y.dtype) * ctx.sign).to(ctx.dtype)

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
+
+from trident.runtime.layout import memory_format
 
 LARGEST_PLANE = 2**31 - 2**20  # elements that are counted in 32 bits; the last tile reaches past the end
 
@@ -74,7 +75,7 @@ def _fits(input: Tensor, pooled: int) -> bool:
 
 def channels_last(x: Tensor, pooled: int) -> bool:
     """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
-    return x.dim() == pooled + 2 and suggest_memory_format(x) != torch.contiguous_format
+    return x.dim() == pooled + 2 and memory_format(x) != torch.contiguous_format
 
 
 def kind(name: str, x: Tensor, pooled: int, found: Windows | None) -> str:

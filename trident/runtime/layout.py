@@ -35,6 +35,8 @@ def dense(t: Tensor) -> Tensor:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
+    if x.dim() not in (4, 5) or x.stride(1) > x.stride(-1):  # the rule's first question: it takes 4 us to get to it
+        return torch.contiguous_format
     return suggest_memory_format(x)
 
 

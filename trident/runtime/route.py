@@ -57,10 +57,33 @@ def to_torch(
     unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
     """
     reason = unless or (_fast(name, tensors[0]) if policy == "auto" else None) or _reason(name, tensors, mixed, dtypes)
+    _tell(name, tensors, reason)
+    return reason is not None
+
+
+def at_once(name: str, x: Tensor) -> bool:
+    """Is every call of operator `name` torch's where x lives? Asked before a call is read: for small calls that counts.
+
+    (Where somebody watches that is left to `to_torch`, which says why.)
+    """
+    return policy == "auto" and not WATCHERS and (executor(x.device.type), name) in crossover.HAND_TUNED
+
+
+def gradient_to_torch(name: str, x: Tensor) -> bool:
+    """Must the gradient of operator `name`, whose forward ran in a kernel, go to torch? For speed; x: what it reads.
+
+    Asked where a forward gains and its gradient, a loop at memory speed, pays for Python alone.
+    """
+    name = f"{name} (gradient)"
+    reason = _fast(name, x) if policy == "auto" else None
+    _tell(name, (x,), reason)
+    return reason is not None
+
+
+def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
     if WATCHERS and not torch.compiler.is_compiling():
         for watcher in WATCHERS:
             watcher(name, tensors, reason)
-    return reason is not None
 
 
 def _fast(name: str, x: Tensor | None) -> str | None:

@@ -18,7 +18,6 @@ from trident_cpu.emit.values import (
     lanes_of,
     load_view,
     scalar_context,
-    store_view,
     view_address,
 )
 from trident_cpu.ir import Op, Value
@@ -100,43 +99,6 @@ def emit_unsplat(fe: FunctionEmitter, op: Op) -> None:
     value = op.operands[0]
     nothing = (None,) * len(value.type.shape)
     fe.scalars[op.results[0]] = load_view(fe, fe.materialise(value), nothing, scalar_context()).text
-
-
-def emit_gather(fe: FunctionEmitter, op: Op) -> None:
-    """result[i, j] = source[index[i, j], j] for axis 0. An index outside the tile is taken modulo nothing: clamped."""
-    source, indices = op.operands
-    axis, view, result = op.attrs["axis"], dense(fe, source), op.results[0]
-    place = fe.new_view(result, result.type.element)
-    element, b = view.element, fe.b
-
-    def body(ctx: Context) -> None:
-        lanes = ctx.lanes
-        wide = fe.pointwise(lanes)
-        index = lanes_of(fe, evaluate(fe, indices, ctx.identity, ctx), lanes)
-        index = wide.casts.int_to_int("zext", index, indices.type.element, "i64")
-        most = wide.constant("i64", source.type.shape[axis] - 1)
-        index = wide.intrinsic("umin", "i64", (index, most))
-        offset = wide.binary("mul", "i64", (index, wide.constant("i64", view.strides[axis])))
-        for d, stride in enumerate(view.strides):
-            if d != axis:
-                step = stride if d == ctx.vector_dim and lanes > 1 else 0
-                base = b.multiply(ctx.index[d], stride)
-                part = lanes_of(fe, Val("affine", "i64", base, step) if step else Val("uniform", "i64", base), lanes)
-                offset = wide.binary("add", "i64", (offset, part))
-        fe.arena.touch(view.buffer)
-        name = view.buffer.name
-        if lanes == 1:
-            address = b.value(f"getelementptr {stored(element)}, ptr {name}, i64 {offset}")
-            text = b.value(f"load {stored(element)}, ptr {address}, align {size(element)}")
-        else:
-            pointers = b.value(f"getelementptr {stored(element)}, ptr {name}, {vector('i64', lanes)} {offset}")
-            text = Access(fe, ctx).gather(pointers, element, None, "poison")
-        if element == "i1":
-            text = b.value(f"trunc {vector('i8', lanes)} {text} to {vector('i1', lanes)}")
-        store_view(fe, place, ctx.identity, ctx, Val("lanes", element, text))
-
-    for_each_vector(fe, result.type.shape, "i64", body)
-    fe.views[result] = place
 
 
 def emit_histogram(fe: FunctionEmitter, op: Op) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trident_cpu.emit import control, dot, effects, layout, scan
+from trident_cpu.emit import control, dot, effects, gather, layout, scan
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.printing import emit_print
 from trident_cpu.emit.values import scalar_context
@@ -43,7 +43,7 @@ TABLE: dict[str, Callable[[FunctionEmitter, Op], None]] = {
     "tt.split": layout.emit_split,
     "tt.join": layout.emit_join,
     "tt.cat": layout.emit_cat,
-    "tt.gather": layout.emit_gather,
+    "tt.gather": gather.emit_gather,
     "tt.histogram": layout.emit_histogram,
     "tt.unsplat": layout.emit_unsplat,
     "tt.assert": effects.emit_assert,
