@@ -18,13 +18,14 @@ bench: $(VENV)/ready
 	$(BENCH) --seconds 0.3 --sizes 256x1024,2048x2048 --against eager,compile,liger $(RIVALS) \
 	    --html out/rivals.html --markdown docs/rivals.md
 
-# All tests on compiled kernels; then the values again in Triton's interpreter, which compiles nothing, and with every
-# access checked against its tensor's storage.
+# Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own
+# tests and those that look at numbers or speed; then the values in Triton's interpreter, which compiles nothing.
+# docs/decisions/024-two-passes.md has the times.
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: lint
-	$(PYTHON) -m pytest -q -n 2
-	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
-	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal --ignore tests/cpu --ignore tests/test_aot.py
+	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once"
+	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(VALUES)
 
 # The same with every dtype at every shape, every variant of a launch compiled for GPUs: an hour on 2 cores.
 test-all: export TRIDENT_TESTS = all

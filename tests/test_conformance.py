@@ -23,8 +23,10 @@ import trident.functional
 import trident.nn
 from tests.test_laws import DEVICE, close, gradients_of, same
 from trident.cases import CASES
-from trident.cases.case import floating, results
+from trident.cases.case import EVERYTHING, floating, results
 from trident.optimize import SWAPS
+
+pytestmark = pytest.mark.once
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 FUNCTIONS = sorted(name for name, value in vars(trident.functional).items() if callable(value))
@@ -250,9 +252,10 @@ def table() -> str:
         "|---|---|---|---|---|",
     ]
     for name, found in infos().items():
-        kinds = {dtype for info in found for dtype in dtypes(info)}
-        float32 = sum(len(samples(info, torch.float32)) for info in found if torch.float32 in kinds)
-        every = sum(len(samples(info, dtype)) for info in found for dtype in dtypes(info))
+        counts = [(dtype, len(samples(info, dtype))) for info in found for dtype in dtypes(info)]
+        kinds = {dtype for dtype, _ in counts}
+        float32 = sum(count for dtype, count in counts if dtype == torch.float32)
+        every = sum(count for _, count in counts)
         wrong = sum(len(list(info.error_inputs(DEVICE))) for info in found if info.error_inputs_func is not None)
         compared = ", shapes and dtypes only: it is random" if name in RANDOM else ""
         lines.append(f"| `{name}`{compared} | {len(kinds)} | {float32} | {every} | {wrong} |")
@@ -268,6 +271,13 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_the_page_names_everything():
+    page = PAGE.read_text()
+    missing = [name for name in (*FUNCTIONS, *CLASSES) if f"`{name}`" not in page]
+    assert not missing, f"python -m tests.test_conformance writes the page anew: {missing}"
+
+
+@pytest.mark.skipif(not EVERYTHING, reason="half a minute, for counts: with TRIDENT_TESTS=all")
 @pytest.mark.skipif(f"torch {TORCH}." not in PAGE.read_text(), reason="the page is of another version of torch")
 def test_the_page_is_what_is_run():
     assert PAGE.read_text() == table()
