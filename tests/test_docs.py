@@ -39,7 +39,13 @@ TESTED_APART = {
     **{f"LazyConv{kind}{n}d": "test_conv.py" for kind in ("", "Transpose") for n in (1, 2, 3)},
     **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
     **dict.fromkeys(
-        ("MultiheadAttention", "Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer"),
+        (
+            "MultiheadAttention",
+            "Transformer",
+            "TransformerDecoderLayer",
+            "TransformerEncoder",
+            "TransformerEncoderLayer",
+        ),
         "test_transformer.py",
     ),
 }

@@ -5,18 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 from trident import functional as functional
 from trident import nn as nn
+from trident.optimize import enabled as enabled
 from trident.optimize import optimize as optimize
 from trident.optimize import restore as restore
 
 if TYPE_CHECKING:
+    from trident.backend import compile_report as compile_report
     from trident.bench.compare import compare as compare
     from trident.profiling import profile as profile
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "functional", "nn", "optimize", "profile", "restore"]
+__all__ = ["__version__", "compare", "compile_report", "enabled", "functional", "nn", "optimize", "profile", "restore"]
 
 # name -> its module, which a program that only computes does not need: loaded when asked for
-_LATER = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
+_LATER = {
+    "compare": "trident.bench.compare",
+    "compile_report": "trident.backend",
+    "profile": "trident.profiling",
+}
 
 
 def __getattr__(name: str) -> Any:

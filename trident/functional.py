@@ -136,3 +136,6 @@ from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin
+from trident.runtime import redirect as _redirect
+
+_redirect.set_aside(globals())

@@ -148,6 +148,7 @@ from trident.nn.sparse import Embedding as Embedding
 from trident.nn.sparse import EmbeddingBag as EmbeddingBag
 from trident.nn.transformer import Transformer as Transformer
 from trident.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from trident.nn.transformer import TransformerEncoder as TransformerEncoder
 from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer
 from trident.nn.upsampling import Upsample as Upsample
 from trident.nn.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d

@@ -4,11 +4,15 @@ import torch
 from torch import Tensor
 
 from trident.ops._multi_head_attention import attend
+from trident.runtime.redirect import aside
+
+canonical_mask = torch.nn.functional._canonical_mask  # booleans as 0 and -inf; checks and warnings are torch's
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):
     __doc__ = torch.nn.MultiheadAttention.__doc__
 
+    @aside  # torch's inference path is not taken while a mode redirects functions
     def forward(
         self,
         query: Tensor,

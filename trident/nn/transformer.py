@@ -1,4 +1,7 @@
-"""Transformer layers: torch.nn's own, whose parts are Trident's."""
+"""Transformer layers: torch.nn's own, whose parts are Trident's.
+
+torch's inference path, where padding comes out as zeros, is not taken while a mode redirects functions: `aside`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +14,7 @@ from trident.nn.attention import MultiheadAttention
 from trident.nn.dropout import Dropout
 from trident.nn.linear import Linear
 from trident.nn.normalization import LayerNorm
+from trident.runtime.redirect import aside
 
 ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
     torch.nn.functional.relu: F.relu,
@@ -20,6 +24,7 @@ ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
 
 class TransformerEncoderLayer(torch.nn.TransformerEncoderLayer):
     __doc__ = torch.nn.TransformerEncoderLayer.__doc__
+    forward = aside(torch.nn.TransformerEncoderLayer.forward)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,6 +32,11 @@ class TransformerEncoderLayer(torch.nn.TransformerEncoderLayer):
 
     def _ff_block(self, x: Tensor) -> Tensor:
         return self.dropout2(self.linear2(self.dropout(_activated(self.activation, self.linear1(x)))))
+
+
+class TransformerEncoder(torch.nn.TransformerEncoder):
+    __doc__ = torch.nn.TransformerEncoder.__doc__
+    forward = aside(torch.nn.TransformerEncoder.forward)
 
 
 class TransformerDecoderLayer(torch.nn.TransformerDecoderLayer):
@@ -54,6 +64,7 @@ PARTS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.Linear: Linear,
     torch.nn.MultiheadAttention: MultiheadAttention,
     torch.nn.TransformerDecoderLayer: TransformerDecoderLayer,
+    torch.nn.TransformerEncoder: TransformerEncoder,
     torch.nn.TransformerEncoderLayer: TransformerEncoderLayer,
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 
 from trident.runtime import crossover
@@ -91,9 +92,10 @@ def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
 def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     how = executor(x.device.type)  # type: ignore[union-attr]
-    if how is None:
-        return None
-    return crossover.faster_in_torch(name, how, x.numel() if work is None else work)  # type: ignore[union-attr]
+    numel = x.numel() if work is None else work  # type: ignore[union-attr]
+    if type(numel) is not int and torch.compiler.is_exporting():
+        numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
+    return crossover.faster_in_torch(name, how, numel) if how else None
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
@@ -105,7 +107,7 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     for t in tensors:
         if t is None:
             continue
-        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor):
+        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor | FunctionalTensor):
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != torch.strided:
             return f"no kernel for {t.layout}"

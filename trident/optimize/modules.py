@@ -1,7 +1,8 @@
 """`optimize` swaps a model's modules for Trident's by class reassignment; `restore` undoes it.
 
 An object keeps its identity, parameters, buffers, hooks, name, training mode and device: only its class changes, and
-with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ.
+with it `forward`. What is not exactly a torch.nn class that Trident knows is left alone: its forward may differ. The
+functions of torch that the forwards call are redirected (scope.py).
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 import trident.nn
+from trident.optimize import adapted, classes, scope
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -22,54 +24,70 @@ SWAPS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
 }
 BACK = {ours: theirs for theirs, ours in SWAPS.items()}
 
+DONE = "is Trident's already"
+
 # these compute nothing themselves: no use in reporting that they were left
 CONTAINERS = frozenset({torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Identity})
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `optimize` did. swapped: module name -> class; left: module name -> (class, reason)."""
+    """What `optimize` did. swapped: module name -> class; left: module name -> (class, reason).
+
+    functions: why torch's functions are not redirected in the model's forward; None if they are.
+    """
 
     swapped: dict[str, str] = field(default_factory=dict)
     left: dict[str, tuple[str, str]] = field(default_factory=dict)
+    functions: str | None = None
 
     def __str__(self) -> str:
         lines = [f"swapped {len(self.swapped)} modules, left {len(self.left)}"]
+        lines += [f"  functions: {'redirected' if self.functions is None else f'left: {self.functions}'}"]
         lines += [f"  {name or '(model)'}: {cls}" for name, cls in self.swapped.items()]
         lines += [f"  {name or '(model)'}: {cls} left: {reason}" for name, (cls, reason) in self.left.items()]
         return "\n".join(lines)
 
 
 @overload
-def optimize(model: Model, *, report: Literal[False] = False) -> Model: ...
+def optimize(model: Model, *, functions: bool = True, report: Literal[False] = False) -> Model: ...
 @overload
-def optimize(model: torch.nn.Module, *, report: Literal[True]) -> Report: ...
-def optimize(model: Model, *, report: bool = False) -> Model | Report:
+def optimize(model: torch.nn.Module, *, functions: bool = True, report: Literal[True]) -> Report: ...
+def optimize(model: Model, *, functions: bool = True, report: bool = False) -> Model | Report:
     """Make every module of exactly a supported torch.nn type, in place, its twin in `trident.nn`.
+
+    Modules of other libraries whose forward `trident.zoo` knows, line by line, get another forward.
+    functions: while the model's forward runs, calls of torch's functions are Trident's, as within `trident.enabled()`.
+    The model's class becomes a subclass of itself for that.
 
     Returns the model; with report=True a :class:`Report`. Calling it again changes nothing more. Raises TypeError if
     `model` is not a module.
     """
     _check("optimize", model)
-    done = Report()
+    swapped, left = {}, {}
     for name, module in model.named_modules():
         cls = type(module)
-        reason = _reason_to_leave(module)
-        if reason is None:
-            module.__class__ = SWAPS[cls]
-            done.swapped[name] = cls.__name__
-        elif cls not in CONTAINERS and cls not in BACK:
-            done.left[name] = (cls.__name__, reason)
-    return done if report else model
+        ours, reason = _twin(module)
+        if ours is not None:
+            module.__class__ = ours
+            swapped[name] = cls.__name__
+        elif reason != DONE and cls not in CONTAINERS:
+            left[name] = (cls.__name__, reason)
+    done = type(model) in BACK or classes.kind(type(model)) == adapted.KIND
+    no_scope = DONE if done else scope.reason_to_stay_out(model) if functions else "functions=False"
+    if no_scope is None:
+        scope.enter(model)
+    return Report(swapped, left, no_scope) if report else model
 
 
 def restore(model: Model) -> Model:
-    """Make every module of a `trident.nn` type, in place, its twin in torch.nn; returns the model.
+    """Make every module of a `trident.nn` type, in place, its twin in torch.nn, functions torch's; returns the model.
 
     A module with options that torch has not (`activation=`, say) stays: its twin would compute something else.
     """
     _check("restore", model)
     for module in model.modules():
+        module.__class__ = classes.original(type(module))
         if type(module) in BACK and not getattr(module, "beyond_torch", False):
             module.__class__ = BACK[type(module)]
     return model
@@ -80,22 +98,22 @@ def _check(function: str, model: object) -> None:
         raise TypeError(f"{function}: model is a {type(model).__name__}; expected a torch.nn.Module")
 
 
-def _reason_to_leave(module: torch.nn.Module) -> str | None:
+def _twin(module: torch.nn.Module) -> tuple[type[torch.nn.Module] | None, str]:
+    """The class of Trident's that the module may become, or None and why there is none."""
     cls = type(module)
+    if classes.kind(cls) == scope.KIND:
+        cls = classes.original(cls)
+    if cls in BACK or classes.kind(cls) == adapted.KIND:
+        return None, DONE
     if isinstance(module, torch.jit.ScriptModule):
-        return "scripted"
+        return None, "scripted"
     if parametrize.is_parametrized(module):
-        return "parametrized"
+        return None, "parametrized"
     if "forward" in vars(module):
-        return "its forward was replaced on the instance"
-    if cls in SWAPS:
-        return None
-    if cls in BACK:
-        return "is Trident's already"
+        return None, "its forward was replaced on the instance"
     if cls.__module__.startswith(("torch.ao.", "torch.nn.quantized", "torch.nn.qat")):
-        return "quantized"
+        return None, "quantized"
+    ours = SWAPS.get(cls) or adapted.adapted(cls)
     if isinstance(module, tuple(SWAPS)):
-        return "a subclass: its forward may differ"
-    if cls.__module__.startswith("torch.nn."):
-        return "Trident has no kernel for it"
-    return "not a torch.nn class"
+        return ours, "a subclass: its forward may differ"
+    return ours, "Trident has no kernel for it" if cls.__module__.startswith("torch.nn.") else "not a torch.nn class"

@@ -1,0 +1,193 @@
+"""`optimize` on models of other libraries, of small random weights: what is swapped, and that results stay."""
+
+import contextlib
+import copy
+import linecache
+import pickle
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import trident
+from trident import zoo
+
+with contextlib.suppress(ImportError):
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # built for another torch: its operators are missing, and transformers imports it all the same
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+
+transformers = pytest.importorskip("transformers", reason="the zoo's adapters are for its classes")
+
+SMALL = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+}
+GPT2 = {"vocab_size": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "bos_token_id": 0}
+T5 = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
+# model's name -> its configuration, and what of it the zoo must find
+MODELS = {
+    "Llama": (SMALL, {"LlamaRMSNorm": 5, "LlamaMLP": 2}),
+    "Mistral": (SMALL, {"MistralRMSNorm": 5, "MistralMLP": 2}),
+    "Qwen2": (SMALL, {"Qwen2RMSNorm": 5, "Qwen2MLP": 2}),
+    "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2}),
+    "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2}),
+    "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2}),
+    "GPT2": (GPT2, {"NewGELUActivation": 2}),
+    "Bert": (BERT, {}),
+    "T5": ({**T5, "feed_forward_proj": "gated-gelu"}, {"T5LayerNorm": 7, "NewGELUActivation": 2}),
+    "ViT": ({**BERT, **IMAGE}, {}),
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**MODELS[name][0])
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    return model.apply(lambda m: m.weight.data.add_(0.1) if "Norm" in type(m).__name__ else None)
+
+
+def inputs(name):
+    tokens = torch.arange(14).view(2, 7) % 31 + 1
+    if name == "ViT":
+        return {"pixel_values": torch.randn(2, 3, 8, 8)}
+    return {"input_ids": tokens, "decoder_input_ids": tokens} if name == "T5" else {"input_ids": tokens}
+
+
+def run(model, given):
+    for p in model.parameters():
+        p.grad = None
+    y = model(**given).last_hidden_state
+    y.square().sum().backward()
+    return y.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def error(tensors, exact):
+    """Of all of them together, as a part of their size: float32 against the model in float64.
+
+    Not of each: the gradient of a key's bias, say, is a sum that cancels, and nothing but rounding.
+    """
+    parts = [((t - e).square().sum(), e.square().sum()) for t, e in zip(tensors, exact, strict=True)]
+    return (sum(d for d, _ in parts) / sum(n for _, n in parts)).sqrt().item()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_results_stay(name):
+    model, given = build(name), inputs(name)
+    y, gradients = run(model, given)
+    doubles = {k: t.double() if t.is_floating_point() else t for k, t in given.items()}
+    exact, exact_gradients = run(copy.deepcopy(model).double(), doubles)
+    report = trident.optimize(model, report=True)
+    found = list(report.swapped.values())
+    for cls, count in MODELS[name][1].items():
+        assert found.count(cls) == count, report
+    assert report.functions is None
+    z, others = run(model, given)
+    assert gradients.keys() == others.keys()
+    assert error([z], [exact]) <= 4 * error([y], [exact])
+    ours, theirs, references = (list(g.values()) for g in (others, gradients, exact_gradients))
+    assert error(ours, references) <= 4 * error(theirs, references)
+    trident.restore(model)
+    assert all("trident" not in type(m).__module__ and not hasattr(m, "_before_trident") for m in model.modules())
+    torch.testing.assert_close(run(model, given)[0], y, rtol=0, atol=0)
+
+
+def test_a_causal_model_trains_saves_and_compiles(tmp_path):
+    torch.manual_seed(0)
+    model = trident.optimize(transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
+    tokens = inputs("Llama")["input_ids"]
+    loss = model(input_ids=tokens, labels=tokens).loss
+    loss.backward()
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(twin) is type(model) and type(twin.model.norm) is type(model.model.norm)
+        torch.testing.assert_close(twin(input_ids=tokens, labels=tokens).loss, loss)
+    model.save_pretrained(tmp_path)
+    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    assert type(again) is transformers.LlamaForCausalLM
+    torch.testing.assert_close(again(input_ids=tokens, labels=tokens).loss, loss)
+    new = model.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
+    plain = again.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
+    assert torch.equal(new, plain)
+
+
+def test_gradient_checkpointing():
+    torch.manual_seed(0)
+    model = trident.optimize(transformers.LlamaModel(transformers.LlamaConfig(**SMALL)).train())
+    expected = run(model, inputs("Llama"))
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    torch.testing.assert_close(run(model, inputs("Llama")), expected)
+
+
+# Told by what the forward says
+
+
+def like_llama(body, name="forward"):
+    """A class of a user's own file: its source is found by the name of the file."""
+    source = f"class Norm(nn.Module):\n    def {name}(self, hidden_states):\n{body}"
+    file = f"<norm {hash(source)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    namespace = {"torch": torch, "nn": nn, "__name__": "users_file"}
+    exec(compile(source, file, "exec"), namespace)
+    return namespace["Norm"]
+
+
+LLAMA = """\
+        # a comment, and other spaces
+        input_dtype = hidden_states.dtype
+        hidden_states = hidden_states.to( torch.float32 )
+        variance = hidden_states.pow(2).mean(-1, keepdim=True)
+        hidden_states = hidden_states * torch.rsqrt(variance + self.variance_epsilon)
+        return self.weight * hidden_states.to(input_dtype)
+"""
+
+
+def test_a_copy_of_the_lines_is_known_and_a_change_is_not():
+    assert zoo.adapter(like_llama(LLAMA)).name == "rms_norm"
+    for changed in (LLAMA.replace("pow(2)", "pow(4)"), LLAMA + "        # end\n        return None\n"):
+        assert zoo.adapter(like_llama(changed)) is None
+    assert zoo.adapter(like_llama(LLAMA, "other")) is None
+
+
+def test_another_torch_is_not_torch():
+    cls = like_llama(LLAMA)
+    cls.forward.__globals__["torch"] = types.SimpleNamespace()
+    zoo.digest.cache_clear()
+    assert zoo.adapter(cls) is None
+
+
+def test_no_library_is_imported():
+    program = (
+        "import sys, torch, trident; trident.optimize(torch.nn.Sequential(torch.nn.GELU())); "
+        "sys.exit(any(name in sys.modules for name in ('transformers', 'timm', 'diffusers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_weights_of_another_dtype_are_left_to_the_class():
+    cls = type(build("Llama").norm)
+    norm = cls(16)
+    x = torch.randn(3, 16, dtype=torch.bfloat16)
+    expected = norm(x)
+    assert torch.equal(trident.optimize(norm)(x), expected) and expected.dtype == torch.float32
+
+
+def test_an_activation_with_a_hook_is_called():
+    model = build("Llama")
+    calls = []
+    model.layers[0].mlp.act_fn.register_forward_hook(lambda *_: calls.append(1))
+    trident.optimize(model)(**inputs("Llama"))
+    assert calls == [1]

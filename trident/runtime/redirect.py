@@ -1,0 +1,114 @@
+"""`Redirect`: calls of torch's functions, operators and Tensor methods become calls of Trident's.
+
+A TorchFunctionMode on the thread's own stack. torch takes the mode off while `__torch_function__` runs, so what Trident
+itself calls of torch is torch's. `aside` takes it off for Trident's functions that are called by their own names, too:
+with the mode on, each attribute of a tensor that they read would cost a microsecond (docs/decisions/033).
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import _CheckpointFrame
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Target(NamedTuple):
+    """Trident's function, the number of its leading arguments that are torch's too, and those that may be named.
+
+    names None: any, the function hands those that it lacks to torch.
+    """
+
+    function: Callable[..., Any]
+    positional: int
+    names: frozenset[str] | None
+
+
+TARGETS: dict[Any, Target] = {}  # torch's function, as `__torch_function__` gets it -> ours
+
+
+class Redirect(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        target = TARGETS.get(func)
+        if target is not None and len(args) <= target.positional:
+            if not torch.compiler.is_compiling():
+                _mark_checkpoint()
+            if not kwargs:
+                return target.function(*args)
+            if target.names is None or target.names.issuperset(kwargs):
+                return target.function(*args, **kwargs)
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+REDIRECT = Redirect()
+
+_len = torch._C._len_torch_function_stack
+_at = torch._C._get_function_stack_at
+_pop = torch._C._pop_torch_function_stack
+_push = torch._C._push_on_torch_function_stack
+
+
+def active() -> bool:
+    """Is the mode on this thread's stack?"""
+    return any(type(_at(i)) is Redirect for i in range(_len()))
+
+
+@contextlib.contextmanager
+def on() -> Iterator[None]:
+    """The mode is on within the block; on once, however deeply blocks are nested."""
+    if active():
+        yield
+        return
+    with REDIRECT:
+        yield
+
+
+def aside(function: F) -> F:
+    """`function` with the mode off, where it is the innermost mode; others stay, as those of `torch.device`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not _len() or type(_at(_len() - 1)) is not Redirect:
+            return function(*args, **kwargs)
+        mode = _pop()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _push(mode)
+
+    return call  # type: ignore[return-value]
+
+
+def set_aside(namespace: dict[str, Any]) -> None:
+    """Make each public function of a module's namespace one that runs with the mode off."""
+    for name, value in list(namespace.items()):
+        if inspect.isfunction(value) and not name.startswith("_"):
+            namespace[name] = aside(value)
+
+
+# Activation checkpointing runs a part of the forward again, in the backward, where the mode is off: torch would then
+# find other tensors saved than by the first run. Who is redirected in a checkpoint asks that its second run be so too.
+
+
+def _mark_checkpoint() -> None:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None:
+        return
+    for cell in getattr(hooks[0], "__closure__", None) or ():
+        frame = cell.cell_contents
+        if isinstance(frame, _CheckpointFrame) and not isinstance(frame.recompute_fn, _Redirected):
+            frame.recompute_fn = _Redirected(frame.recompute_fn)
+
+
+class _Redirected:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        with on():
+            return self.function(*args)

@@ -1,0 +1,56 @@
+"""What an adapter is, and `digest`, by which the class that it is for is told.
+
+A class is told by the source of its forward and of the methods that the forward calls, without comments, docstrings and
+annotations: libraries copy the same ten lines into a hundred classes, users copy them into their own, and a version
+that changed them is another class, which is left alone.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Adapter(NamedTuple):
+    """forward: takes the module and what its forward takes; NotImplemented sends the call to the class's own."""
+
+    name: str
+    forward: Callable[..., Any]
+    methods: tuple[str, ...] = ("forward",)  # what the digest is of
+
+
+NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these names must be where a forward uses them
+
+
+@functools.cache
+def digest(cls: type, methods: tuple[str, ...] = ("forward",)) -> str | None:
+    """Twelve hexadecimal digits; None where there is no source, or where `torch` is not torch."""
+    texts = []
+    for name in methods:
+        method = getattr(cls, name, None)
+        if not inspect.isfunction(method) or hasattr(method, "__wrapped__"):
+            return None  # decorated: it does something else besides
+        if any(method.__globals__.get(key, value) is not value for key, value in NAMES.items()):
+            return None
+        try:
+            texts.append(_plain(inspect.getsource(method)))
+        except (OSError, SyntaxError):
+            return None
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def _plain(source: str) -> str:
+    tree = ast.parse(textwrap.dedent(source)).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        raise SyntaxError("not a plain function")
+    tree.returns, tree.decorator_list = None, []
+    for argument in (*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs):
+        argument.annotation = None
+    if ast.get_docstring(tree, clean=False) is not None:
+        tree.body = tree.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

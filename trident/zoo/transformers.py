@@ -1,0 +1,66 @@
+"""transformers 5: root mean square norms and gated MLPs. Its other classes call functions, which are redirected.
+
+Left to it: QuickGELU (no kernel), GPT-2's Conv1D (a product), norms of weights in another dtype than their input.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trident import functional as F
+from trident.runtime.redirect import aside
+from trident.zoo.adapter import Adapter
+from trident.zoo.gated import gated
+
+
+@aside
+def rms_norm(self: Any, hidden_states: Tensor) -> Any:
+    """w x / √(E[x²] + ε)"""
+    w = self.weight
+    if w.dtype != hidden_states.dtype:
+        return NotImplemented
+    return F.rms_norm(hidden_states, w.shape, w, self.variance_epsilon)
+
+
+@aside
+def gemma(self: Any, x: Tensor) -> Any:
+    """(1 + w) x / √(E[x²] + ε). In half precision 1 + w is rounded, where Gemma's own is not."""
+    w = self.weight
+    if w.dtype != x.dtype or w.dtype not in (torch.float32, torch.float64):
+        return NotImplemented
+    return F.rms_norm(x, w.shape, 1 + w, self.eps)
+
+
+@aside
+def gelu_tanh(self: Any, input: Tensor) -> Any:
+    return F.gelu(input, approximate="tanh")
+
+
+def gated_mlp(self: Any, x: Tensor) -> Any:
+    """down(act(gate(x)) up(x))"""
+    multiply = gated(self.act_fn)
+    return NotImplemented if multiply is None else self.down_proj(multiply(self.up_proj(x), self.gate_proj(x)))
+
+
+def gated_mlp_of_one(self: Any, hidden_states: Tensor) -> Any:
+    """down(up act(gate)), gate and up the halves of one product"""
+    multiply = gated(self.activation_fn)
+    if multiply is None:
+        return NotImplemented
+    gate, up = self.gate_up_proj(hidden_states).chunk(2, dim=-1)
+    return self.down_proj(multiply(up, gate))
+
+
+_NORM, _MLP = Adapter("rms_norm", rms_norm), Adapter("gated_mlp", gated_mlp)
+
+ADAPTERS: dict[str, Adapter] = {
+    "9635bcd843f3": _NORM,  # LlamaRMSNorm and the 140 that say the same: Mistral, Mixtral, Qwen 2 and 3, Phi ...
+    "eef4e978a32a": _NORM,  # Olmo2RMSNorm, GptOssRMSNorm ...: the product with w before the cast
+    "3152525beceb": _NORM,  # T5LayerNorm
+    "e5559c7750c3": Adapter("gemma", gemma, ("forward", "_norm")),  # GemmaRMSNorm, Gemma3RMSNorm
+    "7d2027d4464e": _MLP,  # LlamaMLP and 125 more
+    "e8d404cbecb9": Adapter("gated_mlp_of_one", gated_mlp_of_one),  # Phi3MLP, GlmMLP
+    "9d0b9dd71753": Adapter("gelu_tanh", gelu_tanh),  # NewGELUActivation
+    "4caa3bda3218": Adapter("gelu_tanh", gelu_tanh),  # FastGELUActivation
+}
