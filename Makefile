@@ -2,18 +2,30 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test test-all lint
+.PHONY: demo bench test test-all lint
 
 demo: $(VENV)/ready
 	$(PYTHON) -m trident demo
 
-# All tests on compiled kernels; then the values again in Triton's interpreter, which compiles nothing, and with every
-# access checked against its tensor's storage.
+# docs/results.md, docs/rivals.md and the README's means, out/bench.html and out/rivals.html: under half an hour on 2 cores.
+# Ended by ctrl-C it goes on where it was. On a busy machine: make bench CLOCK=cpu
+CLOCK := wall
+BENCH := $(PYTHON) -m trident bench --backward --clock $(CLOCK)
+RIVALS := softmax log_softmax layer_norm rms_norm cross_entropy gelu silu swiglu.two geglu.tanh
+bench: $(VENV)/ready
+	$(BENCH) --seconds 0.3 --sizes 4x256,256x1024,2048x2048 --largest 13000000 \
+	    --html out/bench.html --csv out/bench.csv --markdown docs/results.md --readme README.md README.ko.md
+	$(BENCH) --seconds 0.3 --sizes 256x1024,2048x2048 --against eager,compile,liger $(RIVALS) \
+	    --html out/rivals.html --markdown docs/rivals.md
+
+# Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own
+# tests and those that look at numbers or speed; then the values in Triton's interpreter, which compiles nothing.
+# docs/decisions/024-two-passes.md has the times.
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: lint
-	$(PYTHON) -m pytest -q -n 2
-	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
-	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 $(VALUES)
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal --ignore tests/cpu --ignore tests/test_aot.py
+	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once"
+	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(VALUES)
 
 # The same with every dtype at every shape, every variant of a launch compiled for GPUs: an hour on 2 cores.
 test-all: export TRIDENT_TESTS = all
@@ -24,6 +36,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mkdocs build --strict --quiet --site-dir out/site
 
 # Liger-Kernel: kernels for tests/cpu/test_liger.py to run. Not in the requirements: its torch and triton are those there.
 $(VENV)/ready: requirements-dev.txt pyproject.toml

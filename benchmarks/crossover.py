@@ -8,12 +8,11 @@ torch's time over Trident's: forward / backward / both. Above 1 Trident is faste
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 
-from benchmarks.never_slower import floating, forward, tensors
+from trident.bench.timing import CLOCKS, best
+from trident.bench.workloads import Function, Workload
 from trident.cases import CASES, Case
 from trident.runtime import route
 
@@ -21,31 +20,18 @@ FLAT = ((512,), (4096,), (16384,), (65536,), (262144,), (1048576,))
 ROWS = ((8, 64), (64, 64), (64, 256), (128, 512), (256, 1024), (512, 2048))
 
 
-def seconds(call: Callable[[], object]) -> float:
-    call()
-    start = time.thread_time()
-    call()
-    repeat = max(1, int(1e-3 / max(time.thread_time() - start, 1e-7)))
-    best = float("inf")
-    for _ in range(9):
-        start = time.thread_time()
-        for _ in range(repeat):
-            call()
-        best = min(best, (time.thread_time() - start) / repeat)
-    return best
-
-
-def backward(fn: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> Callable[[], object]:
-    y = floating(fn(*inputs))
-    needed, dy = [t for t in inputs if t.requires_grad], [torch.ones_like(t) for t in y]
-    return lambda: torch.autograd.grad(y, needed, dy, retain_graph=True)
+def seconds(case: Case, fn: Function, shape: tuple[int, ...], dtype: torch.dtype, way: str) -> float:
+    workload = Workload(case.name, case, shape, dtype, way, cold=False)
+    call = workload.call(fn, [workload.inputs()])
+    with torch.set_grad_enabled(way != "forward"):
+        return best(call, CLOCKS["cpu"])
 
 
 def ratios(case: Case, shape: tuple[int, ...], dtype: torch.dtype) -> str:
-    inputs = tensors(case, shape, dtype)
-    ours, theirs = ([seconds(way(fn, inputs)) for way in (forward, backward)] for fn in (case.ours, case.reference))
-    found = [theirs[0] / ours[0], theirs[1] / ours[1], sum(theirs) / sum(ours)]
-    return f"{inputs[0].numel()}: " + "/".join(f"{ratio:.2f}" for ratio in found)
+    ways = ("forward", "backward") if Workload(case.name, case, shape, dtype, "both").differentiable else ("forward",)
+    ours, theirs = ([seconds(case, fn, shape, dtype, way) for way in ways] for fn in (case.ours, case.reference))
+    found = [*(t / o for t, o in zip(theirs, ours, strict=True)), sum(theirs) / sum(ours)]
+    return f"{torch.Size(shape).numel()}: " + "/".join(f"{ratio:.2f}" for ratio in found)
 
 
 def main() -> int:

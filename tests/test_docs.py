@@ -36,6 +36,7 @@ OURS = {"geglu", "masked_softmax", "reglu", "shift_gelu", "swiglu"}  # functions
 TESTED_APART = {
     "LazyLinear": "test_linear.py",
     "SoftMarginLoss": "test_docs.py",
+    **{f"LazyConv{kind}{n}d": "test_conv.py" for kind in ("", "Transpose") for n in (1, 2, 3)},
     **{f"Lazy{kind}Norm{n}d": "test_batch_norm.py" for kind in ("Batch", "Instance") for n in (1, 2, 3)},
     **dict.fromkeys(
         ("MultiheadAttention", "Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer"),
@@ -69,6 +70,24 @@ def test_every_function_has_a_case():
     assert {case.name for case in CASES.values()} >= FUNCTIONS
 
 
+def test_the_korean_readme_is_in_step():
+    """The same tables of names, commands, programs and links, whatever stands around them."""
+    korean = (ROOT / "README.ko.md").read_text()
+
+    def names(text: str) -> list[set[str]]:
+        return [set(re.findall(r"`([\w.=]+)`", row)) for row in re.findall(r"^\| .*", text, re.M) if "`" in row]
+
+    def programs(text: str) -> list[str]:
+        code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S) + re.findall(r"^    (\w.*)$", text, re.M))
+        return [line.split("#")[0].rstrip() for line in code.splitlines()]
+
+    assert len(names(README)) >= 14
+    assert names(korean) == [{n for n in row if n != "family"} for row in names(README)]
+    assert programs(korean) == programs(README)
+    for kind in (r"python -m [\w ]+", r"TRIDENT_\w+=\w+", r"\]\(((?!README)[^)]+)\)"):
+        assert set(re.findall(kind, korean)) == set(re.findall(kind, README)), kind
+
+
 def test_commands_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for command in re.findall(r"^    make (\w+)", README, re.M):
@@ -76,7 +95,7 @@ def test_commands_of_the_readme_exist():
 
 
 def test_links_of_the_documents_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "README.ko.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         prose = re.sub(r"```.*?```|`[^`\n]*`|^    .*?$", "", page.read_text(), flags=re.S | re.M)
         for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

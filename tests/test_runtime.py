@@ -71,7 +71,7 @@ def test_speed_decides_in_auto_only(monkeypatch):
 
 
 def test_log_prints_each_decision_once(monkeypatch, caplog):
-    monkeypatch.setattr(route, "LOGGED", True)
+    monkeypatch.setattr(route, "WATCHERS", [route._note])
     monkeypatch.setattr(route, "_noted", set())
     with caplog.at_level(logging.INFO, "trident.route"):
         for _ in range(3):

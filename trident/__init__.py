@@ -1,5 +1,6 @@
 """Trident: torch.nn with kernels written in Triton. The same results, the hardware used better."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from trident import functional as functional
@@ -9,15 +10,16 @@ from trident.optimize import restore as restore
 
 if TYPE_CHECKING:
     from trident.bench.compare import compare as compare
+    from trident.profiling import profile as profile
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "functional", "nn", "optimize", "restore"]
+__all__ = ["__version__", "compare", "functional", "nn", "optimize", "profile", "restore"]
+
+# name -> its module, which a program that only computes does not need: loaded when asked for
+_LATER = {"compare": "trident.bench.compare", "profile": "trident.profiling"}
 
 
 def __getattr__(name: str) -> Any:
-    """`compare` brings the bench with it, which a program that computes does not need: loaded when asked for."""
-    if name != "compare":
+    if name not in _LATER:
         raise AttributeError(f"module 'trident' has no attribute {name!r}")
-    from trident.bench.compare import compare
-
-    return compare
+    return getattr(importlib.import_module(_LATER[name]), name)

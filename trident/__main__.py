@@ -1,4 +1,4 @@
-"""The command line: `python -m trident demo | doctor | bench`."""
+"""The command line: `python -m trident demo | doctor | bench | inspect`."""
 
 import argparse
 import importlib
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="print versions, devices and executors, and test one operator")
 
     _bench(commands.add_parser("bench", help="time operators, or a model of yours, against torch"))
+    _inspect(commands.add_parser("inspect", help="what each kernel will do on a GPU; needs none"))
 
     options = vars(parser.parse_args(argv))
     run = importlib.import_module(f"trident.{options.pop('command')}").main  # loads only what the command needs
@@ -27,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(bench: argparse.ArgumentParser) -> None:
     add = bench.add_argument
-    add("names", nargs="*", metavar="op", help="functions or cases of trident/cases (default: every function)")
+    add("names", nargs="*", metavar="op", help="cases of trident/cases, as silu or rms_norm* (default: every function)")
     add("--model", metavar="MODULE:FUNCTION", help="instead: a function that returns (model, inputs)")
     add("--backward", action="store_true", help="also backward, and forward with backward")
     add("--dtype", default="float32")
-    add("--sizes", default="", help="as 4x256,256x1024; default: the sizes of each case")
+    add("--sizes", default="", help="as 4x256,256x1024, for cases of as many dimensions; else their own")
     add("--against", default="eager", help="some of eager,compile,liger (default: eager)")
     add("--device", help="cpu or cuda (default: cuda if there is one)")
     add(
@@ -44,9 +45,21 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     add("--rows", type=Path, default=Path("out/bench.jsonl"), help="where rows are kept; a run goes on from them")
     add("--fresh", action="store_true", help="forget the rows that are kept")
     add("--csv", type=Path)
-    add("--html", type=Path)
-    add("--markdown", type=Path)
+    add("--html", type=Path, help="one self-contained page with pictures")
+    add("--markdown", type=Path, help="a page of tables, with a picture beside it")
+    add("--readme", type=Path, nargs="+", default=[], help="put the means between the marks of these")
     add("--fail", action="store_true", help="exit with 1 if a row is slower than eager")
+
+
+def _inspect(inspect: argparse.ArgumentParser) -> None:
+    add = inspect.add_argument
+    add("names", nargs="*", metavar="op", help="operators, as layer_norm, or cases (default: all)")
+    add("--arch", default="sm_90", help="some of sm_80,sm_90,sm_100,gfx942, or all (default: sm_90)")
+    add("--dtype", default="bfloat16", choices=("float32", "float16", "bfloat16", "float64"))
+    add("--shape", help="sizes of the input, as 4096,4096 (default: the largest that is timed)")
+    add("--html", type=Path, help="write a page with the roofline there")
+    add("--json", type=Path, dest="json_file", help="write all rows there")
+    add("--diff", metavar="REV", help="print what differs from another revision of this checkout")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def stages(source: Any, options: Any) -> Stages:
     with jit.lock:
         ttir = optimise_ttir(front_end(source, options)).str()
         llvm_ir, metadata = lower_ttir(ttir, options)
-        return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir)))
+        return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir, options.sanitize)))
 
 
 def build(source: Any, options: Any) -> Binary:

@@ -131,6 +131,6 @@ class CPUBackend(BaseBackend):
             return llvm_ir
 
         def make_object(llvm_ir: str, metadata: dict[str, Any]) -> bytes:
-            return build.Binary(**metadata.pop("binary"), object=jit.to_object(llvm_ir)).freeze()
+            return build.Binary(**metadata.pop("binary"), object=jit.to_object(llvm_ir, options.sanitize)).freeze()
 
         stages.update(ttir=make_ttir, llir=make_llvm_ir, cpuobj=make_object)

@@ -58,18 +58,28 @@ def version() -> str:
 
 
 @functools.cache
-def _machine(jit: bool) -> Any:
+def _machine(jit: bool, quick: bool = False) -> Any:
     name, flags, triple = host()
     return (
         _llvm()
         .Target.from_triple(triple)
         .create_target_machine(
-            cpu=name, features=flags, opt=3, reloc="pic", codemodel="jitdefault" if jit else "small", jit=jit
+            cpu=name,
+            features=flags,
+            opt=0 if quick else 3,
+            reloc="pic",
+            codemodel="jitdefault" if jit else "small",
+            jit=jit,
         )
     )
 
 
-def _optimised(llvm_ir: str) -> Any:
+# What a sanitised kernel gets: its checks cost more than better code would win back, and LLVM takes a quarter of the
+# time. For other kernels it is too little: without loop-invariant code motion silu takes twice as long.
+_QUICK_PASSES = ("sroa", "simplify_cfg", "instruction_combine")
+
+
+def _optimised(llvm_ir: str, quick: bool = False) -> Any:
     llvm, machine = _llvm(), _machine(False)
     module = llvm.parse_assembly(llvm_ir)
     module.triple = host()[2]
@@ -81,16 +91,22 @@ def _optimised(llvm_ir: str) -> Any:
     tuning.loop_vectorization = False
     tuning.slp_vectorization = False
     tuning.loop_unrolling = False
-    passes = llvm.create_pass_builder(machine, tuning)
-    passes.getModulePassManager().run(module, passes)
+    builder = llvm.create_pass_builder(machine, tuning)
+    if quick:
+        passes = llvm.create_new_module_pass_manager()
+        for name in _QUICK_PASSES:
+            getattr(passes, f"add_{name}_pass")()
+    else:
+        passes = builder.getModulePassManager()
+    passes.run(module, builder)
     mended = one_lane_stores(str(module))
     return llvm.parse_assembly(mended) if mended else module
 
 
-def to_object(llvm_ir: str) -> bytes:
-    """Optimised, position-independent object code for this CPU."""
+def to_object(llvm_ir: str, quick: bool = False) -> bytes:
+    """Position-independent object code for this CPU: optimised or, if `quick`, with little effort."""
     with lock:  # LLVM's objects are gone before it is released: a fork between must not find llvmlite's own lock held
-        return _machine(False).emit_object(_optimised(llvm_ir))
+        return _machine(False, quick).emit_object(_optimised(llvm_ir, quick))
 
 
 def to_assembly(llvm_ir: str) -> tuple[str, str]:

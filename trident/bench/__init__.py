@@ -52,6 +52,7 @@ def _operators(
     csv: Path | None,
     html: Path | None,
     markdown: Path | None,
+    readme: list[Path],
     fail: bool,
 ) -> int:
     from trident.bench import report, results, rivals, run, timing, workloads
@@ -78,22 +79,20 @@ def _operators(
 
         measured, complete = run.run(chosen, here, settings, machine, store, tell)
     report.show(measured, missing, machine, complete, to)
-    _write(measured, csv, html, markdown)
+    _write(measured, csv, html, markdown, readme)
     if any(row.refused for row in measured):
         return 1
     return 130 if not complete else int(fail and bool(losers(measured)))
 
 
-def _write(rows: list, csv: Path | None, html: Path | None, markdown: Path | None) -> None:
-    from trident.bench import results
+def _write(rows: list, csv: Path | None, html: Path | None, markdown: Path | None, readmes: list[Path]) -> None:
+    from trident.bench import document, page, results
 
     if csv is not None:
         results.write_csv(rows, csv)
     if html is not None:
-        from trident.bench import page
-
         page.write(rows, html)
     if markdown is not None:
-        from trident.bench import document
-
         document.write(rows, markdown)
+    for readme in readmes:
+        document.update(readme, rows)

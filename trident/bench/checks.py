@@ -5,6 +5,7 @@ statistics of a bfloat16 operator in bfloat16, and that is no reason to refuse t
 Operators that draw random numbers are compared by mean and deviation; their values have tests of their own.
 """
 
+import functools
 import math
 
 import torch
@@ -32,20 +33,39 @@ def run(fn: Function, inputs: list[Tensor], dtype: torch.dtype, gradients: bool)
 
 
 class Judge:
-    """Of one workload; `gradients`: are they compared, too?"""
+    """Of a case at a shape in a dtype. gradients: are they to be compared at all?
 
-    def __init__(self, workload: Workload, inputs: list[Tensor], gradients: bool):
-        self.workload, self.inputs, self.gradients = workload, inputs, gradients
+    What was judged once is not judged again: the ways of a workload share it."""
+
+    def __init__(self, workload: Workload, gradients: bool):
+        self.workload, self.gradients = workload, gradients and workload.differentiable
         case, self.terms = workload.case, workload.case.reduced(workload.shape)
-        double = [_copy(t, torch.float64) for t in inputs]
-        self.expected = run(case.exact or case.reference, double, workload.dtype, gradients)
+        self.inputs = workload.inputs()
+        double = [_copy(t, torch.float64) for t in self.inputs]
+        self.expected = run(case.exact or case.reference, double, workload.dtype, self.gradients)
+        self.found: dict[tuple[str, bool], str | None] = {}
 
-    def fault(self, fn: Function, slack: float = 1.0) -> str | None:
-        """What is wrong with `fn`'s results, or None."""
-        actual = run(fn, [_copy(t, t.dtype) for t in self.inputs], self.workload.dtype, self.gradients)
+    def fault(self, who: str, fn: Function, way: str, slack: float = 1.0) -> str | None:
+        """What is wrong with the results of `fn`, called as in that way of the workload; None if they are right."""
+        gradients = self.gradients and way != "forward"
+        if (who, gradients) not in self.found:
+            self.found[who, gradients] = self._fault(fn, gradients, slack)
+        return self.found[who, gradients]
+
+    def _fault(self, fn: Function, gradients: bool, slack: float) -> str | None:
+        actual = run(fn, [_copy(t, t.dtype) for t in self.inputs], self.workload.dtype, gradients)
+        expected = self.expected
+        if self.gradients and not gradients:
+            expected = expected[: len(expected) - len(leaves(self.inputs))]
         if self.workload.case.random:
-            return _statistics(actual, self.expected)
-        return difference(actual, self.expected, self.workload.dtype, self.terms, slack)
+            return _statistics(actual, expected)
+        return difference(actual, expected, self.workload.dtype, self.terms, slack)
+
+
+@functools.lru_cache(maxsize=1)
+def judge(workload: Workload, gradients: bool) -> Judge:
+    """The ways of one case at one shape follow each other: give `workload` as one of its forwards."""
+    return Judge(workload, gradients)
 
 
 def _copy(t: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from trident.bench import plots
 from trident.bench.results import OURS, Row
-from trident.bench.summary import LOSS, losers, microseconds, percent, rivals_of, summary, times, ways_of
+from trident.bench.summary import LOSS, first_calls, losers, microseconds, percent, rivals_of, summary, times, ways_of
+
+BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 
 INTRODUCTION = """# Results
 
@@ -22,17 +24,29 @@ why, and in brackets what its own kernel would have done; a mean counts such a r
 
 
 def write(rows: Sequence[Row], out: Path) -> None:
-    """The page, and `bench.png` beside it."""
-    picture = out.with_name("bench.png")
+    """The page, and a picture of its name beside it. Raises ValueError if there are no rows."""
+    if not rows:
+        raise ValueError("bench: no rows to write a page of")
+    picture = out.with_suffix(".png")
     plots.overview(rows, "eager", picture)
     parts = [
         INTRODUCTION.format(date=min(row.date for row in rows)[:10], machine=rows[-1].machine),
         f"![a dot for each row, a bar for the mean of a family]({picture.name})\n\n",
         _means(rows),
+        first_calls(rows) + "\n\n",
         _losers(rows),
         *(_family(name, rows) for name in sorted({row.family for row in rows})),
     ]
-    out.write_text("".join(parts))
+    out.write_text("".join(parts), encoding="utf-8")
+
+
+def update(readme: Path, rows: Sequence[Row]) -> None:
+    """Put the means between the two marks that a README has. Raises ValueError where it has none."""
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"bench: {readme} has no {BEGIN} ... {END} to write between")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    readme.write_text(f"{before}\n{rows[-1].machine}:\n\n{_means(rows)}{after}", encoding="utf-8")
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

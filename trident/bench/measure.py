@@ -1,6 +1,7 @@
 """One workload becomes one row."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trident.bench import ceilings, gpu, memory, routes
-from trident.bench.checks import SLACK, Judge
+from trident.bench.checks import SLACK, Judge, judge
 from trident.bench.results import FORCED, OURS, Machine, Row, today
 from trident.bench.rivals import Rival
 from trident.bench.timing import Spread, Variant, best, in_turns, ratio
@@ -68,14 +69,13 @@ class _Measured:
         self._enter(OURS, case.ours, policy)
         if row.routed and policy == "auto":
             self._enter(FORCED, case.ours, "kernels")
-        judge = Judge(self.workload, self.inputs, self.settings.gradients and self.workload.differentiable)
+        found = judge(dataclasses.replace(self.workload, way="forward"), self.settings.gradients)
         for name, to in ((v.name, "kernels" if v.name == FORCED else policy) for v in self.variants):
             with route.forced(to):
-                if fault := judge.fault(case.ours):
+                if fault := found.fault(f"{name} {policy}", case.ours, self.workload.way):
                     row.refused = f"{name}: {fault}"
         for rival in rivals:
-            self._rival(rival, judge)
-        del judge
+            self._rival(rival, found)
         self._time()
         self._rates()
         if self.settings.extras:
@@ -109,19 +109,19 @@ class _Measured:
         context = self._context(policy, restore)
         start = time.perf_counter()
         with context():
-            call = self.workload.call(fn, copies)
-            call()
+            self.workload.call(fn, copies[:1])()
             _wait(self.workload.device)
-        self.row.first[name] = time.perf_counter() - start
+            self.row.first[name] = time.perf_counter() - start
+            call = self.workload.call(fn, copies)  # of a backward the graph of each copy
         variant = Variant(name, call, context)
-        if self.workload.device == "cuda":
+        if self.workload.device == "cuda" and not overwrites:  # a capture would hold the restoring, too
             variant.timer = gpu.captured(variant)
         self.variants.append(variant)
 
     def _own(self) -> list[Tensor]:
         return [t.detach().clone().requires_grad_(t.requires_grad) for t in self.inputs]
 
-    def _rival(self, rival: Rival, judge: Judge) -> None:
+    def _rival(self, rival: Rival, by: Judge) -> None:
         """A rival that lacks the operator, fails or is wrong is named in the row."""
         fn = rival.make(self.workload)
         if fn is None:
@@ -129,7 +129,7 @@ class _Measured:
             return
         try:
             self._enter(rival.name, fn, route.policy, rival.overwrites)
-            fault = judge.fault(fn, SLACK)
+            fault = by.fault(rival.name, fn, self.workload.way, SLACK)
         except Exception as error:  # whatever a rival raises is its own
             fault = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         if fault is not None:

@@ -10,7 +10,20 @@ import torch
 Example = tuple[torch.nn.Module, Any]
 
 
+def mend_torchvision() -> None:
+    """timm and transformers import torchvision, whose CUDA build does not load its operators beside a CPU torch and
+    then fails for want of their names. None of the examples calls one."""
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        return
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+
+
 def _timm(name: str, size: int, **options: Any) -> Example:
+    mend_torchvision()
     import timm
 
     torch.manual_seed(0)
@@ -30,6 +43,7 @@ def vit() -> Example:
 
 def llama() -> Example:
     """A Llama of 4 layers, 256 wide."""
+    mend_torchvision()
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -47,6 +61,7 @@ def llama() -> Example:
 
 def bert() -> Example:
     """A BERT of 4 layers, 256 wide; with dropout."""
+    mend_torchvision()
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(0)

@@ -8,14 +8,14 @@ from string import Template
 
 from trident.bench import plots
 from trident.bench.results import Row
-from trident.bench.summary import LOSS, cells, geometric, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import LOSS, cells, first_calls, geometric, head, losers, lost, rivals_of, summary, ways_of
 
 WAY = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 
 
 def write(rows: Sequence[Row], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text(rows))
+    out.write_text(text(rows), encoding="utf-8")
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -23,13 +23,14 @@ def text(rows: Sequence[Row]) -> str:
     if not rows:
         raise ValueError("bench: no rows to make a page of")
     rivals = rivals_of(rows)
-    template = Template((resources.files("trident.bench") / "page.html").read_text())
+    template = Template((resources.files("trident.bench") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         machine=escape(str(rows[-1].machine)),
         date=escape(min(row.date for row in rows)[:16].replace("T", " ")),
         dtypes=escape(", ".join(sorted({row.dtype for row in rows}))),
         tiles="".join(_tiles(rows, rivals[0])) if rivals else "",
         means=_means(rows, rivals),
+        first=escape(first_calls(rows)),
         lost=_lost(rows),
         families="".join(_family(name, of) for name, of in _families(rows).items()),
     )
@@ -94,7 +95,7 @@ def _family(name: str, rows: list[Row]) -> str:
     for way in ways_of(rows):
         of_way = [row for row in rows if row.way == way]
         if any("eager" in row.ratios for row in of_way):
-            bars.append(plots.ratio_bars(of_way, "eager", f"{name}, {WAY[way]}: times as fast as eager torch"))
+            bars.append(plots.ratio_bars(of_way, "eager", f"{WAY[way]}: times as fast as eager"))
     for way in ways_of(rows):
         for case, of_case in plots.by_case([row for row in rows if row.way == way and not row.refused]).items():
             if len(of_case) > 1:

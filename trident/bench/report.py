@@ -4,11 +4,12 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from trident.bench.results import Machine, Row
-from trident.bench.summary import cells, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import cells, first_calls, head, losers, lost, rivals_of, summary, ways_of
 
 WIDE = 170  # columns, where no terminal says otherwise
 
@@ -34,7 +35,7 @@ def table(rows: Sequence[Row], rivals: Sequence[str]) -> Table:
     for at, title in enumerate(head(rivals)):
         made.add_column(title, justify="left" if at < 3 or title == "route" else "right", no_wrap=title != "route")
     for row in rows:
-        made.add_row(*cells(row, rivals), style=_style(row))
+        made.add_row(*map(escape, cells(row, rivals)), style=_style(row))
     return made
 
 
@@ -42,6 +43,7 @@ def show(rows: Sequence[Row], missing: dict[str, str], machine: Machine, complet
     rivals = rivals_of(rows)
     if rows:
         to.print(table(rows, rivals))
+        to.print(first_calls(rows), highlight=False)
     to.print(f"\n{machine}", highlight=False)
     for way in ways_of(rows):
         of_way = [row for row in rows if row.way == way]
@@ -56,10 +58,10 @@ def show(rows: Sequence[Row], missing: dict[str, str], machine: Machine, complet
         to.print(f"[red]slower[/red] {row.name} {row.shape} {row.way}: {row.ratios['eager'].median:.2f} of eager")
     for row in rows:
         if row.refused:
-            to.print(f"[red]refused[/red] {row.name} {row.shape} {row.way}: {row.refused}", highlight=False)
+            to.print(f"[red]refused[/red] {row.name} {row.shape} {row.way}: {escape(row.refused)}", highlight=False)
         for rival, reason in row.absent.items():
             if reason != "has no such operator":
-                to.print(f"[yellow]{rival} left out[/yellow] of {row.name} {row.shape} {row.way}: {reason}")
+                to.print(f"[yellow]{rival} left out[/yellow] of {row.name} {row.shape} {row.way}: {escape(reason)}")
     for rival, reason in missing.items():
         to.print(f"[yellow]{rival} left out[/yellow]: {reason}")
     if not complete:

@@ -97,13 +97,13 @@ class Store:
         self.path = path
         if fresh:
             path.unlink(missing_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.rows = {row.key: row for row in map(decoded, lines)}
 
     def add(self, row: Row) -> None:
         self.rows[row.key] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
 
 
@@ -115,7 +115,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     head += [f"{r} ratio{end}" for r in rivals for end in ("", " spread")]
     head += ["kernel ratio", "Gunit/s", "unit", "percent of ceiling", "host us", "peak memory bytes", "refused"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow(head)
         for row in rows:
@@ -150,7 +150,7 @@ def source() -> str:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

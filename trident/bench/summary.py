@@ -63,6 +63,15 @@ def microseconds(seconds: float) -> str:
     return f"{us:.1f} us" if us < 1000 else f"{us / 1e3:.2f} ms" if us < 1e6 else f"{us / 1e6:.2f} s"
 
 
+def first_calls(rows: Sequence[Row]) -> str:
+    """What came before the times: of each variant the first call of a row, its compiling or loading included."""
+    told = []
+    for name in {name: None for row in rows for name in row.first}:
+        found = [row.first[name] for row in rows if name in row.first]
+        told.append(f"{name} {microseconds(statistics.median(found))}, at most {microseconds(max(found))}")
+    return "First calls, compiling included, are not in the times (medians): " + "; ".join(told) + "."
+
+
 def times(row: Row, rival: str) -> str:
     """A ratio and its spread, or nothing."""
     found = row.ratios.get(rival)

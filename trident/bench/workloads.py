@@ -4,6 +4,7 @@ Inputs change from call to call among copies that together exceed twice the last
 memory, as a layer of a model that does not fit the cache does. Outputs are allocated by each call.
 """
 
+import fnmatch
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -124,14 +125,14 @@ def select(
     device: str = "cpu",
     cold: bool = True,
 ) -> list[Workload]:
-    """The workloads of the named cases: of a function with its variants or, named exactly, of one case; without names
-    of every function, its variants left out. sizes: instead of a case's own, those with as many dimensions.
+    """The workloads of the named cases; `rms_norm*` names a function with its variants, no names every function
+    without them. sizes: instead of a case's own, where some have as many dimensions.
 
     Raises ValueError naming what is not a case.
     """
     chosen: dict[str, Case] = {}
     for name in names:
-        found = {n: case for n, case in CASES.items() if n == name or (n.split(".")[0] == name and "." not in name)}
+        found = {n: case for n, case in CASES.items() if fnmatch.fnmatchcase(n, name)}
         if not found:
             raise ValueError(f"bench: {name!r} is not a case; one of: {', '.join(sorted(CASES))}")
         chosen |= found
@@ -141,8 +142,8 @@ def select(
     for name, case in chosen.items():
         if dtype not in case.dtypes:
             continue
-        dims = len(case.bench[0]) if case.bench else len(case.shapes[0])
-        shapes = [shape for shape in sizes if len(shape) == dims] if sizes else case.bench
+        dims = len(case.bench[-1] if case.bench else case.shapes[0])
+        shapes = [shape for shape in sizes if len(shape) == dims] or case.bench
         for shape in shapes:
             if largest is None or torch.Size(shape).numel() <= largest:
                 made += [Workload(name, case, tuple(shape), dtype, way, device, cold) for way in ways]

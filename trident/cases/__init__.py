@@ -9,7 +9,7 @@ import pkgutil
 
 from trident.cases.case import Case
 
-SHARED = ("case", "closeness")  # what the families import
+SHARED = ("budgets", "case", "closeness")  # what the families import
 FAMILIES = [
     importlib.import_module(f"trident.cases.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name not in SHARED
 ]

@@ -31,6 +31,9 @@ class Case:
     exact: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = (
         None  # a better float64 reference, where torch's computes in float32
     )
+    twice: Callable[..., torch.Tensor | Sequence[torch.Tensor]] | None = (
+        None  # the reference for second derivatives, where torch's operator has none and ours has
+    )
     dtypes: Sequence[torch.dtype] = ALL
     specials: Sequence[float] | None = None  # kinks of a pointwise operator, where sub-gradients must be torch's
     random: bool = False  # draws random numbers: values are checked in the operator's own test file

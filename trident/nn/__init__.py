@@ -43,6 +43,18 @@ from trident.nn.batchnorm import LazyBatchNorm1d as LazyBatchNorm1d
 from trident.nn.batchnorm import LazyBatchNorm2d as LazyBatchNorm2d
 from trident.nn.batchnorm import LazyBatchNorm3d as LazyBatchNorm3d
 from trident.nn.channelshuffle import ChannelShuffle as ChannelShuffle
+from trident.nn.conv import Conv1d as Conv1d
+from trident.nn.conv import Conv2d as Conv2d
+from trident.nn.conv import Conv3d as Conv3d
+from trident.nn.conv import ConvTranspose1d as ConvTranspose1d
+from trident.nn.conv import ConvTranspose2d as ConvTranspose2d
+from trident.nn.conv import ConvTranspose3d as ConvTranspose3d
+from trident.nn.conv import LazyConv1d as LazyConv1d
+from trident.nn.conv import LazyConv2d as LazyConv2d
+from trident.nn.conv import LazyConv3d as LazyConv3d
+from trident.nn.conv import LazyConvTranspose1d as LazyConvTranspose1d
+from trident.nn.conv import LazyConvTranspose2d as LazyConvTranspose2d
+from trident.nn.conv import LazyConvTranspose3d as LazyConvTranspose3d
 from trident.nn.distance import CosineSimilarity as CosineSimilarity
 from trident.nn.distance import PairwiseDistance as PairwiseDistance
 from trident.nn.dropout import AlphaDropout as AlphaDropout
@@ -51,6 +63,8 @@ from trident.nn.dropout import Dropout1d as Dropout1d
 from trident.nn.dropout import Dropout2d as Dropout2d
 from trident.nn.dropout import Dropout3d as Dropout3d
 from trident.nn.dropout import FeatureAlphaDropout as FeatureAlphaDropout
+from trident.nn.fold import Fold as Fold
+from trident.nn.fold import Unfold as Unfold
 from trident.nn.gated import GEGLU as GEGLU
 from trident.nn.gated import ReGLU as ReGLU
 from trident.nn.gated import SwiGLU as SwiGLU

@@ -19,9 +19,15 @@ ATEN = {
     "avg_pool3d": "avg_pool3d",
     "binary_cross_entropy": "binary_cross_entropy",
     "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
+    **{f"conv{n}d": f"conv{n}d" for n in (1, 2, 3)},
+    "conv_tbc": "conv_tbc",
+    "conv_transpose1d": "conv_transpose1d",
+    "conv_transpose2d": "conv_transpose2d.input",
+    "conv_transpose3d": "conv_transpose3d.input",
     "cosine_embedding_loss": "cosine_embedding_loss",
     "cosine_similarity": "cosine_similarity",
     "cross_entropy": "cross_entropy_loss",
+    "grid_sample": "grid_sampler",
     "group_norm": "group_norm",
     "hinge_embedding_loss": "hinge_embedding_loss",
     "huber_loss": "huber_loss",
@@ -67,17 +73,31 @@ LOSSES = (
 )
 FLOAT32: dict[str, frozenset[str]] = {
     "cuda": frozenset({"cross_entropy", "group_norm", "layer_norm", "log_softmax", "nll_loss"})
-    | frozenset({"cosine_similarity", "logsumexp", "norm", "normalize", "prod", "rms_norm", "softmax", "softplus"})
+    | frozenset(
+        {
+            "cosine_similarity",
+            "grid_sample",
+            "logsumexp",
+            "norm",
+            "normalize",
+            "prod",
+            "rms_norm",
+            "softmax",
+            "softplus",
+        }
+    )
     | frozenset({"sum", *UPSAMPLES})
     | LOSSES,
-    "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "nll_loss", "prod"})
+    "cpu": frozenset({"binary_cross_entropy", "cross_entropy", "grid_sample", "nll_loss", "prod"})
     | frozenset({"adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d"})
     | frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
     | frozenset({"reflection_pad1d", "reflection_pad2d"})
     | frozenset({"replication_pad1d", "replication_pad2d", "replication_pad3d"})
     | LOSSES,
 }
-_LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention"})
+_LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention", "conv_tbc"}) | frozenset(
+    f"{kind}{n}d" for kind in ("conv", "conv_transpose") for n in (1, 2, 3)
+)
 LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
 
 REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}

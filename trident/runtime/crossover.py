@@ -17,18 +17,33 @@ def _dims(name: str, dims: tuple[int, ...] = (1, 2, 3), way: str = "") -> tuple[
 ALONE = " (forward alone)"  # no gradient to come: measured apart for reductions, whose forwards torch tunes better
 LAST = " (channels_last)"
 MODES = ("constant", "reflection", "replication", "circular")
+CONV_PARTS = (" (forward)", " (activation)", " (dx)", " (dw)")
+CONV = tuple(
+    f"{name}{kind}{part}"
+    for name in (*_dims("conv"), *_dims("conv_transpose"))
+    for kind in ("", *(f" (depthwise){way}{last}" for way in ("", " (wide)", " (many taps)") for last in ("", LAST)))
+    for part in CONV_PARTS
+)
+# depthwise convolutions that were measured to be faster here, and from which size on
+CONV_WIDE = {n: tuple(f"conv{n}d (depthwise) (wide){part}" for part in CONV_PARTS) for n in (1, 2)}
+CONV_LONG = tuple(f"conv1d (depthwise) (many taps){part}" for part in (" (forward)", " (activation)", " (dw)"))
+CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in ("", LAST))
+FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 _LEAST_NATIVE = {
     4096: ("alpha_dropout",),
     8192: ("binary_cross_entropy", "dropout", "mish"),
     16384: (
+        "unfold",
         *("gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax", "multilabel_margin_loss", "softsign"),
         *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
         *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
     ),
     32768: ("cosine_similarity", "gaussian_nll_loss", "pixel_shuffle", "pixel_unshuffle", "rrelu", "tanh"),
     65536: (
+        *CONV_MANY_TAPS,
+        "fold",
         *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
@@ -41,14 +56,17 @@ _LEAST_NATIVE = {
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
+        *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
         *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
     ),
     524288: (
+        *CONV_WIDE[2],
         *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss", "normalize"),
         "smooth_l1_loss",
     ),
     1048576: (
+        *CONV_LONG,
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
@@ -90,6 +108,11 @@ _NEVER_NATIVE = {
     ),
     "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
+    "oneDNN tunes convolutions by hand": (
+        "conv_tbc",
+        *(set(CONV) - {*CONV_WIDE[1], *CONV_WIDE[2], *CONV_LONG, *CONV_MANY_TAPS}),
+    ),
+    "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
 _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
 
@@ -97,6 +120,7 @@ _ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in 
 HAND_TUNED: dict[tuple[str, str], str] = {
     ("gpu", "linear"): "cuBLAS tunes a plain product by hand",
     **{("gpu", name): "torch's fused kernels are tuned by hand; ours are not yet timed" for name in _ATTENTION},
+    **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in ("conv_tbc", *CONV)},
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }

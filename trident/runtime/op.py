@@ -17,6 +17,7 @@ from torch import Tensor
 F = TypeVar("F", bound=Callable[..., Any])
 
 REGISTERED: dict[str, Any] = {}  # name -> torch.library's CustomOpDef, for opcheck
+LAUNCHERS: dict[str, Callable[..., Any]] = {}  # name -> what `op` made of the function, for profiling
 
 
 # types that no subclass of Tensor hides behind; asking isinstance of each argument would take longer than a launch
@@ -48,6 +49,7 @@ def op(name: str) -> Callable[[F], F]:
                 return registered(*args)
             return fn(*args)
 
+        LAUNCHERS[name] = call
         return call  # type: ignore[return-value]
 
     return decorate

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,10 +22,8 @@ HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.
 INVALID = "torch explains what is wrong with the input"
 
 log = logging.getLogger("trident.route")
-LOGGED = "route" in os.environ.get("TRIDENT_LOG", "").split(",")
-if LOGGED:
-    log.addHandler(logging.StreamHandler(sys.stderr))
-    log.setLevel(logging.INFO)
+Watcher = Callable[[str, tuple[Tensor | None, ...], str | None], None]
+WATCHERS: list[Watcher] = []  # told each decision: the operator, its tensors, the reason to go to torch
 
 POLICIES = ("auto", "kernels", "torch")
 policy = os.environ.get("TRIDENT_ROUTE", "auto")
@@ -58,17 +56,16 @@ def to_torch(
     unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
     """
     reason = unless or (_fast(name, tensors[0]) if policy == "auto" else None) or _reason(name, tensors, mixed, dtypes)
-    if LOGGED and not torch.compiler.is_compiling():
-        _note(name, tensors, reason)
+    _tell(name, tensors, reason)
     return reason is not None
 
 
 def at_once(name: str, x: Tensor) -> bool:
     """Is every call of operator `name` torch's where x lives? Asked before a call is read: for small calls that counts.
 
-    (With TRIDENT_LOG=route that is left to `to_torch`, which says why.)
+    (Where somebody watches that is left to `to_torch`, which says why.)
     """
-    return policy == "auto" and not LOGGED and (executor(x.device.type), name) in crossover.HAND_TUNED
+    return policy == "auto" and not WATCHERS and (executor(x.device.type), name) in crossover.HAND_TUNED
 
 
 def gradient_to_torch(name: str, x: Tensor) -> bool:
@@ -78,9 +75,14 @@ def gradient_to_torch(name: str, x: Tensor) -> bool:
     """
     name = f"{name} (gradient)"
     reason = _fast(name, x) if policy == "auto" else None
-    if LOGGED and not torch.compiler.is_compiling():
-        _note(name, (x,), reason)
+    _tell(name, (x,), reason)
     return reason is not None
+
+
+def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
+    if WATCHERS and not torch.compiler.is_compiling():
+        for watcher in WATCHERS:
+            watcher(name, tensors, reason)
 
 
 def _fast(name: str, x: Tensor | None) -> str | None:
@@ -141,3 +143,9 @@ def _note(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
     x = next(t for t in tensors if t is not None)
     what = f"{name} {list(x.shape)} {str(x.dtype).removeprefix('torch.')} {x.device}"
     log.info("trident: %s -> %s", what, f"torch: {reason}" if reason else f"kernel ({executor(x.device.type)})")
+
+
+if "route" in os.environ.get("TRIDENT_LOG", "").split(","):
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+    WATCHERS.append(_note)
