@@ -43,14 +43,11 @@ def layer_norm(x, w, b, out, mean, rstd, N, eps, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def plane_mean(x, out, planes, N, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """out[p] = mean(x[p, :N])"""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    total = tl.zeros([ROWS, BLOCK], tl.float32)
-    for start in range(0, N, BLOCK):
-        cols = start + tl.arange(0, BLOCK)
-        total += tl.load(x + rows[:, None] * N + cols[None, :], (rows < planes)[:, None] & (cols < N)[None, :], other=0)
-    tl.store(out + rows, tl.sum(total, 1) / N, rows < planes)
+def row_mean(x, out, N, BLOCK: tl.constexpr):
+    """out[row] = mean(x[row, :N])"""
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.arange(0, BLOCK)
+    tl.store(out + row, tl.sum(tl.load(x + row * N + cols, cols < N, other=0), 0) / N)
 
 
 @triton.jit

@@ -7,6 +7,10 @@
 Contenders of a row run in turns, so that a busy or throttled machine slows all alike; a figure is the median over the
 rounds, a ratio the other's median over ours (above 1: ours is faster). Outputs are allocated before on every side: a
 fresh output of 64 MB costs 30 ms of page faults whoever writes it. Inductor's rows write into the same `out`.
+
+Beside the rows that memory bounds stands the rate of each contender: the bytes that the operator must read and write,
+over its time. Two rows do next to nothing else: "stream add" (reads and writes) and "stream mean" (reads). A row that
+has their rate is at the memory's ceiling, and its ratio says how far below that the other one is.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ class Row:
     wanted: dict[str, float] = field(default_factory=dict)
     outputs: tuple[torch.Tensor, torch.Tensor] | None = None  # ours and the reference's, compared before timing
     tolerance: float = 1e-5
+    traffic: int = 0  # bytes read and written; 0 where memory does not matter
 
 
 def inductor(function: Callable[..., object], *args: torch.Tensor) -> Call:
@@ -61,6 +66,7 @@ def silu(dtype: torch.dtype, wanted: float) -> Row:
         {"eager": wanted},
         (ours, theirs),
         1e-5 if dtype is torch.float32 else 1e-2,
+        2 * x.nbytes,
     )
 
 
@@ -76,6 +82,7 @@ def softmax() -> Row:
         },
         {"eager": 1.0, "Inductor": 1.3},
         (ours, theirs),
+        traffic=2 * x.nbytes,
     )
 
 
@@ -101,6 +108,7 @@ def layer_norm(dtype: torch.dtype, wanted: float | None) -> Row:
         {} if wanted is None else {"Inductor": wanted},
         (ours, theirs),
         1e-4 if dtype is torch.float32 else 5e-2,
+        2 * x.nbytes,
     )  # fmt: skip
 
 
@@ -111,7 +119,7 @@ def pool(size: int, wanted: float) -> Row:
 
     def run() -> None:
         if size == 1:
-            trident_cpu.launch(kernels.plane_mean, (planes // 8,), x, ours, planes, 112 * 112, ROWS=8, BLOCK=128)
+            trident_cpu.launch(kernels.row_mean, (planes,), x, ours, 112 * 112, BLOCK=16384)
         else:
             trident_cpu.launch(kernels.strip_pool, (planes * 7,), x, ours, 112, 112, SIZE=7, WINDOW=16, OUT=8)
 
@@ -121,6 +129,7 @@ def pool(size: int, wanted: float) -> Row:
         {"eager": lambda: F.adaptive_avg_pool2d(x, size)},
         {"eager": wanted},
         (ours, theirs),
+        traffic=x.nbytes,
     )
 
 
@@ -151,6 +160,20 @@ def stream() -> Row:
         {"eager": lambda: torch.add(x, y, out=theirs)},
         {"eager": 0.9},
         (ours, theirs),
+        traffic=3 * x.nbytes,
+    )
+
+
+def read_stream() -> Row:
+    rows, columns = 1 << 12, 1 << 14
+    x, ours, theirs = torch.randn(rows, columns), torch.empty(rows), torch.empty(rows)
+    return Row(
+        "stream mean of rows 256 MB",
+        lambda: trident_cpu.launch(kernels.row_mean, (rows,), x, ours, columns, BLOCK=columns),
+        {"eager": lambda: torch.mean(x, 1, out=theirs)},
+        {},
+        (ours, theirs),
+        traffic=x.nbytes,
     )
 
 
@@ -158,6 +181,8 @@ def small_launch() -> Row:
     """Time of a call, not of a kernel: one program of 1024 elements."""
     x, y, ours, theirs = (torch.randn(1024) for _ in range(4))
     launch, fixed, count = trident_cpu.launch, prepared(kernels.add), range(2000)
+    trident_cpu.install()
+    plain = kernels.add[(1,)]
 
     def run() -> None:
         for _ in count:
@@ -167,6 +192,10 @@ def small_launch() -> Row:
         for _ in count:
             fixed((1,), x, y, ours, 1024, BLOCK=1024)
 
+    def run_plain() -> None:
+        for _ in count:
+            plain(x, y, ours, 1024, BLOCK=1024)
+
     def add() -> None:
         for _ in count:
             torch.add(x, y, out=theirs)
@@ -174,7 +203,7 @@ def small_launch() -> Row:
     return Row(
         "2000 launches of a 1024-element kernel",
         run,
-        {"torch.add(out=)": add, "prepared()": run_fixed},
+        {"torch.add(out=)": add, "prepared()": run_fixed, "kernel[grid]()": run_plain},
         {"torch.add(out=)": 0.5},
         (ours, theirs),
     )
@@ -192,6 +221,7 @@ ROWS: dict[str, Callable[[], Row]] = {
     "matmul": matmul,
     "launch": small_launch,
     "stream": stream,
+    "read_stream": read_stream,
 }
 
 
@@ -214,6 +244,10 @@ def in_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in times.items()}
 
 
+def rate(row: Row, seconds: float) -> str:
+    return f" {row.traffic / seconds / 1e9:5.1f} GB/s" if row.traffic else ""
+
+
 def measure(row: Row, rounds: int) -> bool:
     """Print a row; returns whether it reaches what is wanted. Refuses to time a wrong result."""
     row.ours()
@@ -223,12 +257,12 @@ def measure(row: Row, rounds: int) -> bool:
         torch.testing.assert_close(*row.outputs, rtol=row.tolerance, atol=row.tolerance)
     medians = in_turns({"ours": row.ours, **row.others}, rounds)
     ours, enough = medians.pop("ours"), True
-    print(f"{row.name:45s} ours {ours * 1e3:9.3f} ms", end="")
+    print(f"{row.name:45s} ours {ours * 1e3:9.3f} ms{rate(row, ours)}", end="")
     for name, seconds in medians.items():
         ratio, wanted = seconds / ours, row.wanted.get(name)
         verdict = "" if wanted is None else f" (wanted {wanted:.2f}: {'yes' if ratio >= wanted else 'NO'})"
         enough &= wanted is None or ratio >= wanted
-        print(f" | {name} {seconds * 1e3:9.3f} ms, {ratio:5.2f}x{verdict}", end="")
+        print(f" | {name} {seconds * 1e3:9.3f} ms{rate(row, seconds)}, {ratio:5.2f}x{verdict}", end="")
     print(flush=True)
     return enough
 
@@ -261,7 +295,7 @@ def compile_all() -> None:
         (kernels.softmax, x, x, n, n, 4096),
         (kernels.layer_norm, x, x, x, x, x, x, n, 1e-5, 4096),
         (kernels.layer_norm, half, x, x, half, x, x, n, 1e-5, 4096),
-        (kernels.plane_mean, x, x, n, n, 8, 128),
+        (kernels.row_mean, x, x, n, 16384),
         (kernels.strip_pool, x, x, n, n, 7, 16, 8),
         (kernels.matmul, x, x, x, n, n, n, n, 1, n, 1, n, 1, 64, 128, 128),
         (kernels.add, x, x, x, n, 4096),
@@ -300,7 +334,8 @@ def main() -> int:
         clock = time.thread_time
         torch.set_num_threads(1)
     name, _, _ = jit.host()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, triton {triton.__version__}")
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    print(f"{name}, {threads} threads, torch {torch.__version__}, triton {triton.__version__}, load average {load:.1f}")
     enough = [measure(ROWS[row](), given.rounds) for row in given.rows if row != "compile"]
     if "compile" in given.rows:
         enough.append(compile_times())

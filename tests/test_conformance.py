@@ -23,7 +23,7 @@ import trident.functional
 import trident.nn
 from tests.test_laws import DEVICE, close, gradients_of, same
 from trident.cases import CASES
-from trident.cases.case import floating, results
+from trident.cases.case import EVERYTHING, floating, results
 from trident.optimize import SWAPS
 
 pytestmark = pytest.mark.once
@@ -271,6 +271,13 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_the_page_names_everything():
+    page = PAGE.read_text()
+    missing = [name for name in (*FUNCTIONS, *CLASSES) if f"`{name}`" not in page]
+    assert not missing, f"python -m tests.test_conformance writes the page anew: {missing}"
+
+
+@pytest.mark.skipif(not EVERYTHING, reason="half a minute, for counts: with TRIDENT_TESTS=all")
 @pytest.mark.skipif(f"torch {TORCH}." not in PAGE.read_text(), reason="the page is of another version of torch")
 def test_the_page_is_what_is_run():
     assert PAGE.read_text() == table()

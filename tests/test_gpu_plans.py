@@ -53,7 +53,7 @@ def test_random_numbers_do_not_depend_on_the_launch(monkeypatch, name):
             same(run(lambda x: getattr(T, name)(x, **options), [x]), expected)
 
 
-@pytest.mark.parametrize("call", (lambda x: T.pad(x, (1, 2), "reflect"), lambda x: T.interpolate(x, size=(4, 9))))
+@pytest.mark.parametrize("call", (lambda x: T.pad(x, (1, 2, 0, 1), "reflect"), lambda x: T.interpolate(x, size=(4, 9))))
 def test_resampling_is_planned_as_for_a_gpu(monkeypatch, call):
     """Its plans are cached by shape: the ones above must not be a CPU's."""
     x, noted = torch.randn(2, 3, 5, 7, device=DEVICE), []

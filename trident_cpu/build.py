@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from trident_cpu import cache
-from trident_cpu.parallel import entry_point
+from trident_cpu.parallel import STACK, entry_point
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Binary:
 
     name: str
     params: tuple[str, ...]  # element type of each argument slot, as lowering states it: "ptr:f32", "i32", ...
-    scratch_bytes: int  # per thread
+    scratch_bytes: int  # per thread, of the caller's: 0 where the stack holds them
     faults: tuple[tuple[str, str, str], ...]  # (kind, file:line, text) of each fault id the code can report
     sanitized: bool  # every access is checked against the table of storages in the report
     elements: int  # rough work of one program: what decides whether threads pay
@@ -80,14 +80,14 @@ def lower_ttir(ttir: str, options: Any) -> tuple[str, dict[str, Any]]:
     metadata = {
         "name": lowered.name,
         "params": tuple(lowered.params),
-        "scratch_bytes": lowered.scratch_bytes,
+        "scratch_bytes": lowered.scratch_bytes if lowered.scratch_bytes > STACK else 0,
         "faults": tuple(tuple(map(str, fault)) for fault in lowered.faults),
         "sanitized": options.sanitize,
         "elements": elements_per_program(ttir),
         "stored_bytes": stored_bytes(ttir),
     }
     fence = "!nontemporal" in lowered.llvm_ir and jit.host()[2].startswith("x86_64")
-    return lowered.llvm_ir + entry_point(lowered.name, fence), metadata
+    return lowered.llvm_ir + entry_point(lowered.name, fence, lowered.scratch_bytes), metadata
 
 
 _SHAPE = re.compile(r"tensor<((?:\d+x)+)")

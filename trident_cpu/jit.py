@@ -79,10 +79,10 @@ def _machine(jit: bool, quick: bool = False) -> Any:
 _QUICK_PASSES = ("sroa", "simplify_cfg", "instruction_combine")
 
 
-def _optimised(llvm_ir: str, quick: bool = False) -> Any:
-    llvm, machine = _llvm(), _machine(False)
+def _optimised(llvm_ir: str, machine: Any, triple: str, quick: bool = False) -> Any:
+    llvm = _llvm()
     module = llvm.parse_assembly(llvm_ir)
-    module.triple = host()[2]
+    module.triple = triple
     module.data_layout = str(machine.target_data)
     module.verify()
     # The compiler writes its own vectors and unrolls where that pays: LLVM's vectorisers found nothing more to do, -O3
@@ -106,7 +106,18 @@ def _optimised(llvm_ir: str, quick: bool = False) -> Any:
 def to_object(llvm_ir: str, quick: bool = False) -> bytes:
     """Position-independent object code for this CPU: optimised or, if `quick`, with little effort."""
     with lock:  # LLVM's objects are gone before it is released: a fork between must not find llvmlite's own lock held
-        return _machine(False, quick).emit_object(_optimised(llvm_ir, quick))
+        return _machine(False, quick).emit_object(_optimised(llvm_ir, _machine(False), host()[2], quick))
+
+
+def to_foreign_object(llvm_ir: str, triple: str, cpu: str) -> bytes:
+    """The same for another machine, with the features LLVM knows `cpu` to have. RuntimeError if this LLVM cannot."""
+    llvm = _llvm()
+    with lock:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        target = llvm.Target.from_triple(triple)
+        machine = target.create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="small")
+        return machine.emit_object(_optimised(llvm_ir, machine, triple))
 
 
 def to_assembly(llvm_ir: str) -> tuple[str, str]:
@@ -116,7 +127,7 @@ def to_assembly(llvm_ir: str) -> tuple[str, str]:
         return str(module), _machine(False).emit_assembly(module)
 
     with lock:
-        return both(_optimised(llvm_ir))
+        return both(_optimised(llvm_ir, _machine(False), host()[2]))
 
 
 @functools.cache

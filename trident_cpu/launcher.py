@@ -19,6 +19,7 @@ from trident_cpu.build import Binary, build
 from trident_cpu.cache import CorruptEntry
 from trident_cpu.compiler import CPUBackend, CPUOptions, host_target
 from trident_cpu.faults import Report
+from trident_cpu.plain import shorten
 
 
 def launch(kernel: Any, grid: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -64,32 +65,19 @@ class _Misses:
     def __call__(self, key: tuple[Any, ...], bound: tuple[Any, ...], given: dict[str, Any]) -> Entry:
         with jit.lock:
             if key not in self.table:
-                args, kwargs = self._call(bound)
+                args, kwargs = as_called(self.kernel, bound)
                 source, options = specialise(self.kernel, args, {**kwargs, **given})
                 binary = build(source, options)
                 runtime = [p.num for p in self.kernel.params if not p.is_constexpr]
                 self.table[key] = _entry(self.kernel, source.signature, binary, runtime)
             return self.table[key]
 
-    def _call(self, bound: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
-        """Values in the order of the parameters -> (args, kwargs) of a call."""
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for (name, parameter), value in zip(self.kernel.signature.parameters.items(), bound, strict=True):
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                args += value
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                kwargs[name] = value
-            else:
-                args.append(value)
-        return args, kwargs
-
     def hooked(self, run: Entry, grid: tuple[int, int, int], bound: Any, values: Any, given: dict[str, Any]) -> None:
         """A launch between the hooks that someone (a profiler) has set, called as Triton calls them."""
         from triton import knobs
         from triton.compiler.compiler import LazyDict
 
-        args, kwargs = self._call(bound)
+        args, kwargs = as_called(self.kernel, bound)
         for hook in self.kernel.pre_run_hooks:
             hook(*args, **kwargs, **given)
         enter, leave = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
@@ -102,6 +90,20 @@ class _Misses:
         run(*grid, *values)
         if leave is not None:
             leave(metadata)
+
+
+def as_called(kernel: Any, bound: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Values in the order of a kernel's parameters -> (args, kwargs) of a call."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for (name, parameter), value in zip(kernel.signature.parameters.items(), bound, strict=True):
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            args += value
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return args, kwargs
 
 
 def specialise(kernel: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, CPUOptions]:
@@ -118,8 +120,8 @@ def specialise(kernel: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, CPU
     return ASTSource(kernel, signature, constants, {}), options
 
 
-def _entry(kernel: Any, signature: dict[str, Any], binary: Binary, runtime: list[int]) -> Entry:
-    """The entry of a binary, taking the values of the parameters numbered in `runtime`."""
+def _entry(kernel: Any, signature: dict[str, Any], binary: Binary, runtime: list[int], result: object = None) -> Entry:
+    """The entry of a binary, taking the values of the parameters numbered in `runtime`; it returns `result`."""
     # Slots count all parameters; the entry's values leave the constexprs out.
     rank = {number: at for at, number in enumerate(runtime)}
     slots = [type(slot)((rank[slot.path[0]], *slot.path[1:]), slot.type) for slot in argument_slots(signature)]
@@ -130,7 +132,7 @@ def _entry(kernel: Any, signature: dict[str, Any], binary: Binary, runtime: list
         from trident_cpu import sanitizer
 
         new_report = functools.partial(sanitizer.report, argument_slots(signature))
-    return entry(kernel.__name__, names, slots, binary, new_report)
+    return entry(kernel.__name__, names, slots, binary, new_report, result)
 
 
 class TritonLauncher:
@@ -146,17 +148,25 @@ class TritonLauncher:
         self, gx: int, gy: int, gz: int, stream: int, function: bytes, packed: Any, metadata: Any,
         enter: Any, leave: Any, *args: Any,
     ) -> None:  # fmt: skip
-        if self._run is None:
-            self._run = _entry(self._source.fn, self._source.signature, self._thaw(function), self._runtime)
+        run = self._run
+        if run is None:
+            self._binary = self._thaw(function)
+            run = self._run = self.returning(None)
         if self._metadata.sanitize:
             from trident_cpu import sanitizer
 
             sanitizer.remember(self._source.fn.arg_names, args)
         if enter is not None:
             enter(metadata)
-        self._run(gx, gy, gz, *[value_of(args[at]) for at in self._runtime])
+        run(gx, gy, gz, *[value_of(args[at]) for at in self._runtime])
         if leave is not None:
             leave(metadata)
+        if not self._metadata.sanitize:
+            shorten(self._source.fn, type(self))
+
+    def returning(self, result: object) -> Entry:
+        """The entry of the code, which has been launched before, with what it is to return."""
+        return _entry(self._source.fn, self._source.signature, self._binary, self._runtime, result)
 
     def _thaw(self, code: bytes) -> Binary:
         """Triton's cache keeps no checksum: code that ours finds damaged is compiled again."""

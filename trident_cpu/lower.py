@@ -22,6 +22,7 @@ from trident_cpu import vmath
 from trident_cpu.emit.function import ModuleState
 from trident_cpu.emit.kernel import emit_module
 from trident_cpu.features import Features
+from trident_cpu.ops import kind
 from trident_cpu.parse import parse
 from trident_cpu.simplify import simplify
 from trident_cpu.verify import verify
@@ -47,9 +48,28 @@ def lower(
     text, scratch = emit_module(state)
     avx512 = state.features.vector_bits == 512
     functions = [vmath.function(*key, state.declares, avx512) for key in sorted(state.math)]
-    bits = state.features.vector_bits
+    bits = register_bits(state)
     attributes = f'attributes #0 = {{ nounwind "min-legal-vector-width"="{bits}" "prefer-vector-width"="{bits}" }}'
     parts = [*sorted(state.globals), *functions, text, *sorted(state.declares), attributes]
     kernel = module.kernel
     params = tuple(v.type.element for v in kernel.params)
     return Lowered("\n\n".join(parts) + "\n", kernel.name, scratch, params, tuple(state.faults))
+
+
+def register_bits(state: ModuleState) -> int:
+    """Width of the registers that vectors are cut into: 256 bits where a kernel moves memory and computes little.
+
+    Zen 4 reads main memory up to a sixth faster in pieces of 256 bits than of 512, and its caches as fast.
+    """
+    wide = state.features.vector_bits
+    if wide <= 256 or state.math or any(".512(" in declared for declared in state.declares):
+        return wide
+    work = accesses = 0
+    for function in state.module.functions.values():
+        for op in function.body.walk():
+            if op.name == "tt.dot":
+                return wide
+            tile = next((r.type for r in op.results if r.type.is_tile), None)
+            accesses += op.name in ("tt.load", "tt.store")
+            work += kind(op.name) == "pointwise" and tile is not None and not tile.is_pointer and tile.element != "i1"
+    return 256 if work <= 8 * accesses else wide

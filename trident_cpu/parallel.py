@@ -19,13 +19,17 @@ import re
 # its bytes per thread, report. The kernel's own arguments follow, 8 bytes each, then the flags (emit/stream.py).
 BLOCK = "<IIIIQQQQ"
 ARGUMENTS = 48
+# Bytes of scratch that come from the stack of the thread that runs programs: a launch need not find any (0.25 us), and
+# a stack that could not hold them would not have carried Python here. More is the caller's: `threads.scratch`.
+STACK = 32768
 _CHUNKS = 8  # per thread: enough to even out a thread that started late, few enough that the counter costs nothing
 
 # Context of a team: block, total, chunk; on a cache line of their own next program, next thread number, and the least
 # chunks that a thread took.
 _TEXT = """
-define i32 @"NAME"(ptr %block) nounwind {
+define i32 @"NAME"(ptr %block) #0 "probe-stack"="inline-asm" {
 entry:
+  OWN
   %gx = load i32, ptr %block
   %py = getelementptr i8, ptr %block, i64 4
   %gy = load i32, ptr %py
@@ -43,10 +47,10 @@ entry:
 serial:
   %args = getelementptr i8, ptr %block, i64 ARGUMENTS
   %ps = getelementptr i8, ptr %block, i64 24
-  %scratch = load ptr, ptr %ps
+  %given = load ptr, ptr %ps
   %pr = getelementptr i8, ptr %block, i64 40
   %report = load ptr, ptr %pr
-  call void @"NAME.range"(ptr %args, i64 0, i64 %total, i32 %gx, i32 %gy, i32 %gz, ptr %scratch, ptr %report)
+  call void @"NAME.range"(ptr %args, i64 0, i64 %total, i32 %gx, i32 %gy, i32 %gz, ptr %SCRATCH, ptr %report)
   FENCE
   ret i32 0
 team:
@@ -76,8 +80,9 @@ team:
   ret i32 %result
 }
 
-define internal void @"NAME.worker"(ptr %ctx) nounwind {
+define internal void @"NAME.worker"(ptr %ctx) #0 "probe-stack"="inline-asm" {
 entry:
+  OWN
   %block = load ptr, ptr %ctx
   %c1 = getelementptr i8, ptr %ctx, i64 8
   %total = load i64, ptr %c1
@@ -91,7 +96,7 @@ entry:
   %pz = getelementptr i8, ptr %block, i64 8
   %gz = load i32, ptr %pz
   %ps = getelementptr i8, ptr %block, i64 24
-  %scratch = load ptr, ptr %ps
+  %all = load ptr, ptr %ps
   %pw = getelementptr i8, ptr %block, i64 32
   %width = load i64, ptr %pw
   %pr = getelementptr i8, ptr %block, i64 40
@@ -99,7 +104,7 @@ entry:
   %args = getelementptr i8, ptr %block, i64 ARGUMENTS
   %me = atomicrmw add ptr %number, i64 1 monotonic
   %at = mul i64 %me, %width
-  %mine = getelementptr i8, ptr %scratch, i64 %at
+  %given = getelementptr i8, ptr %all, i64 %at
   br label %take
 take:
   %count = phi i64 [ 0, %entry ], [ %counted, %run ]
@@ -110,7 +115,7 @@ run:
   %stop = add i64 %begin, %chunk
   %over = icmp sgt i64 %stop, %total
   %end = select i1 %over, i64 %total, i64 %stop
-  call void @"NAME.range"(ptr %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, ptr %mine, ptr %report)
+  call void @"NAME.range"(ptr %args, i64 %begin, i64 %end, i32 %gx, i32 %gy, i32 %gz, ptr %SCRATCH, ptr %report)
   %counted = add i64 %count, 1
   br label %take
 done:
@@ -123,11 +128,19 @@ done:
 _FENCE = "  call void @llvm.x86.sse.sfence()\n"
 
 
-def entry_point(name: str, fence: bool) -> str:
-    """LLVM text of `void @name(ptr block)` and its worker.
+def entry_point(name: str, fence: bool, scratch: int) -> str:
+    """LLVM text of `void @name(ptr block)` and its worker, for code that needs `scratch` bytes a thread.
 
     `fence`: x86's stores past the cache must be completed by one before another thread may read what they wrote.
     """
-    words = {"NAME": name, "ARGUMENTS": str(ARGUMENTS), "CHUNKS": str(_CHUNKS), "  FENCE\n": _FENCE if fence else ""}
-    text = re.sub("NAME|ARGUMENTS|CHUNKS|  FENCE\n", lambda word: words[word.group()], _TEXT)
+    own = 0 < scratch <= STACK
+    words = {
+        "NAME": name,
+        "ARGUMENTS": str(ARGUMENTS),
+        "CHUNKS": str(_CHUNKS),
+        "  FENCE\n": _FENCE if fence else "",
+        "  OWN\n": f"  %own = alloca [{scratch} x i8], align 64\n" if own else "",
+        "SCRATCH": "own" if own else "given",
+    }
+    text = re.sub("NAME|ARGUMENTS|CHUNKS|  FENCE\n|  OWN\n|SCRATCH", lambda word: words[word.group()], _TEXT)
     return text + ("\ndeclare void @llvm.x86.sse.sfence()\n" if fence else "")

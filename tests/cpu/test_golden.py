@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import pathlib
+import platform
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ import torch
 from trident_cpu import jit
 from trident_cpu.errors import ParseError, UnsupportedOp
 from trident_cpu.lower import lower
+from trident_cpu.parallel import entry_point
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 RANGE = ctypes.CFUNCTYPE(
@@ -105,6 +109,37 @@ def test_every_vector_width_lowers(features: list[str]) -> None:
     """LLVM accepts the text for CPUs other than this one; what it computes is tested where it runs."""
     for path in GOLDEN.glob("*.ttir"):
         jit.to_object(lower(path.read_text(), features=features).llvm_ir)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.ttir")), ids=lambda path: path.stem)
+def test_compiles_for_aarch64(path: pathlib.Path) -> None:
+    """To object code, with the entry point; no such machine runs it here."""
+    lowered = lower(path.read_text(), features=["neon"])
+    text = lowered.llvm_ir + entry_point(lowered.name, False, lowered.scratch_bytes)
+    assert "x86" not in text
+    code = jit.to_foreign_object(text, "aarch64-unknown-linux-gnu", "generic")
+    assert code[:4] == b"\x7fELF" and code[18] == 0xB7  # EM_AARCH64
+
+
+BASELINE = """
+import sys, pytest
+from trident_cpu import jit
+triple = jit.host()[2]
+jit.host = lambda: ("x86-64", "", triple)
+assert not jit.features()
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a baseline x86-64, without AVX and FMA, is an x86-64")
+def test_runs_on_a_baseline_x86() -> None:
+    """SSE2 alone: no masked accesses, no FMA, calls into libm and libgcc. In a process of its own, whose LLVM has never
+    heard of the other instructions."""
+    tests = ["tests/cpu/test_golden.py::test_golden", "tests/cpu/test_tutorials.py", "tests/cpu/test_reduce.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", BASELINE, *tests], cwd=GOLDEN.parents[2], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 ADD = (GOLDEN / "add.3.9.0.ttir").read_text()

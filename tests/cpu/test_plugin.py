@@ -56,6 +56,61 @@ def test_plain_launch(active_cpu):
     assert torch.equal(out, x + x)
 
 
+@pytest.fixture
+def short(active_cpu):
+    """A kernel that Triton has run once: (kernel, x, out, what the first launch returned)."""
+    kernel = triton.JITFunction(add.fn)
+    x, out = torch.randn(100), torch.zeros(100)
+    compiled = kernel[(4,)](x, x, out, 100, BLOCK=32)
+    return kernel, x, out, compiled
+
+
+def test_short_way_returns_what_triton_compiled(short, monkeypatch):
+    kernel, x, out, compiled = short
+    assert kernel[(4,)](x, x, out.zero_(), 100, BLOCK=32) is compiled  # fills the short way's table
+    monkeypatch.setattr(kernel, "device_caches", None)  # Triton's own run would raise
+    assert kernel[lambda meta: (triton.cdiv(100, meta["BLOCK"]),)](x, x, out.zero_(), 100, BLOCK=32) is compiled
+    assert torch.equal(out, x + x)
+    with pytest.raises(TypeError, match="NoneType"):
+        kernel[(2,)](x, x, out, 100, BLOCK=64)  # another key: Triton compiles it
+    monkeypatch.undo()
+    other = kernel[(2,)](x, x, out.zero_(), 100, BLOCK=64)
+    assert other is not compiled and torch.equal(out, x + x)
+    with pytest.raises(KeyError, match="num_warp was"):
+        kernel[(4,)](x, x, out, 100, BLOCK=32, num_warp=4)
+
+
+def test_short_way_gives_way(short, monkeypatch):
+    """To warm-ups and hooks, to a driver, a source or a `run` that changed."""
+    from triton import knobs
+    from triton.runtime import driver as config
+
+    kernel, x, out, compiled = short
+    kernel[(4,)](x, x, out, 100, BLOCK=32)
+    out.zero_()
+    assert kernel.warmup(x, x, out, 100, BLOCK=32, grid=(4,)) is compiled
+    assert not out.any()
+    seen = []
+    knobs.runtime.launch_enter_hook.add(seen.append)
+    try:
+        kernel[(4,)](x, x, out, 100, BLOCK=32)
+    finally:
+        knobs.runtime.launch_enter_hook.remove(seen.append)
+    assert len(seen) == 1 and torch.equal(out, x + x)
+    kernel.add_pre_run_hook(lambda *args, **kwargs: seen.append(kwargs["BLOCK"]))
+    kernel[(4,)](x, x, out, 100, BLOCK=32)
+    assert seen[1:] == [32]
+    kernel.pre_run_hooks.clear()
+    monkeypatch.setattr(type(kernel), "run", lambda *args, **kwargs: "someone else's")
+    assert kernel[(4,)](x, x, out, 100, BLOCK=32) == "someone else's"
+    monkeypatch.undo()
+    monkeypatch.setattr(config, "_active", None)
+    monkeypatch.setattr(config, "_default", driver.CPUDriver())
+    monkeypatch.setattr(driver.CPUDriver, "get_current_device", lambda self: seen.append("asked") or driver.DEVICE)
+    kernel[(4,)](x, x, out, 100, BLOCK=32)
+    assert seen[-1] == "asked"
+
+
 def test_plain_launch_refuses_other_devices(active_cpu):
     x = torch.zeros(4)
     with pytest.raises(ValueError, match="on meta"):

@@ -44,7 +44,7 @@ def _kernel(
     for k in range(0, longest):
         t = tl.load(target + start + k, mask=exist & (k < count), other=-1)
         others = others & (n != t)
-    total = line_sum(b_x * 0, 1)
+    total = line_sum(tl.zeros_like(b_x), 1)  # not b_x * 0: torch passes over NaN
     pushed = tl.zeros_like(b_x)
     for k in range(0, longest):
         has = exist & (k < count)

@@ -37,13 +37,15 @@ class Builder:
         self.allocas.append(f"  {name} = alloca {type}, align {align}")
         return name
 
-    def call(self, intrinsic: str, result: str, *args: tuple[str, str], suffix: str | None = None) -> str:
+    def call(
+        self, intrinsic: str, result: str, *args: tuple[str, str], suffix: str | None = None, flags: str = ""
+    ) -> str:
         """Call `@llvm.<intrinsic>.<suffix>` with (type, value) pairs; the suffix is the result's unless given."""
         suffix = mangled(result) if suffix is None else suffix
         symbol = f"@llvm.{intrinsic}.{suffix}" if suffix else f"@llvm.{intrinsic}"
         types = ", ".join(t.split(" align")[0] for t, _ in args)
         self.declares.add(f"declare {result} {symbol}({types})")
-        text = f"call {result} {symbol}({', '.join(f'{t} {v}' for t, v in args)})"
+        text = f"call {flags}{result} {symbol}({', '.join(f'{t} {v}' for t, v in args)})"
         if result == "void":
             self.emit(text)
             return ""

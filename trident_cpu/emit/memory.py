@@ -3,8 +3,8 @@
 uniform address            one scalar access
 stride 1                   a vector access, masked where the mask is not known to be true
 stride -1, 2               vector loads and a shuffle, masked likewise
-stride known at run time   a branch: stride 1 or gather
-anything else              a run-time check for consecutive addresses, else gather or scatter
+stride known at run time   a branch: stride 1, 2 (loads), or gather
+anything else              a run-time check for consecutive addresses, or (loads) every other, else gather or scatter
 """
 
 from __future__ import annotations
@@ -106,34 +106,47 @@ class Access:
                 return self.load_backward(pointer.text, element, mask_text, default)
             if pointer.stride == 2 and lanes % 2 == 0:
                 return self.load_every_other(pointer.text, element, mask_text, default)
-        slot = self.b.alloca(f"<{lanes} x {stored(element)}>")
-        kind = f"<{lanes} x {stored(element)}>"
+        pointers = lanes_of(fe, pointer, lanes)
+        if pointer.form == "affine" and isinstance(pointer.stride, int):
+            return self.gather(pointers, element, mask_text, default)
+        return self.load_by_stride(pointer, pointers, element, mask_text, default)
 
-        def together() -> None:
-            self.b.emit(f"store {kind} {self.load_contiguous(first, element, mask_text, default)}, ptr {slot}")
+    def load_by_stride(self, pointer: Val, pointers: str, element: str, mask: str | None, default: str) -> str:
+        """From addresses of which only the run knows whether they follow one another, or are every other's."""
+        b, lanes = self.b, self.lanes
+        kind = f"<{lanes} x {stored(element)}>"
+        slot = b.alloca(kind)
+        first = pointer.text
+        if pointer.form != "affine":
+            first = b.value(f"extractelement <{lanes} x ptr> {pointers}, i64 0")
+
+        def has(stride: int) -> str:
+            if pointer.form == "affine":
+                return b.value(f"icmp eq i64 {pointer.stride}, {stride}")
+            return self.follow(pointers, first, element, stride)
+
+        def put(text: str) -> None:
+            b.emit(f"store {kind} {text}, ptr {slot}")
 
         def apart() -> None:
-            self.b.emit(f"store {kind} {self.gather(pointers, element, mask_text, default)}, ptr {slot}")
+            put(self.gather(pointers, element, mask, default))
 
-        if pointer.form == "affine" and isinstance(pointer.stride, int):
-            return self.gather(lanes_of(fe, pointer, lanes), element, mask_text, default)
-        if pointer.form == "affine":
-            first = pointer.text
-            consecutive = self.b.value(f"icmp eq i64 {pointer.stride}, 1")
-            pointers = lanes_of(fe, pointer, lanes)
-        else:
-            pointers = pointer.text
-            first, consecutive = self.consecutive(pointers, element)
-        self.b.when(consecutive, together, apart)
-        return self.b.value(f"load {kind}, ptr {slot}")
+        def further() -> None:
+            if lanes % 2:
+                apart()
+            else:
+                b.when(has(2), lambda: put(self.load_every_other(first, element, mask, default)), apart)
 
-    def consecutive(self, pointers: str, element: str) -> tuple[str, str]:
-        """The first address, and whether the others follow it one by one."""
+        b.when(has(1), lambda: put(self.load_contiguous(first, element, mask, default)), further)
+        return b.value(f"load {kind}, ptr {slot}")
+
+    def follow(self, pointers: str, first: str, element: str, stride: int) -> str:
+        """i1: are the addresses `first` and those that follow it by `stride` elements each?"""
         b, lanes = self.b, self.lanes
-        first = b.value(f"extractelement <{lanes} x ptr> {pointers}, i64 0")
-        expected = b.value(f"getelementptr {stored(element)}, ptr {first}, <{lanes} x i64> {b.lanes_of('i64', lanes)}")
+        steps = f"<{lanes} x i64> {b.lanes_of('i64', lanes, stride)}"
+        expected = b.value(f"getelementptr {stored(element)}, ptr {first}, {steps}")
         equal = b.value(f"icmp eq <{lanes} x ptr> {expected}, {pointers}")
-        return first, b.value(f"icmp eq i{lanes} {b.value(f'bitcast <{lanes} x i1> {equal} to i{lanes}')}, -1")
+        return b.value(f"icmp eq i{lanes} {b.value(f'bitcast <{lanes} x i1> {equal} to i{lanes}')}, -1")
 
     def load_contiguous(self, address: str, element: str, mask: str | None, default: str) -> str:
         kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
@@ -232,7 +245,8 @@ class Access:
         if pointer.form == "affine":
             first, consecutive = pointer.text, self.b.value(f"icmp eq i64 {pointer.stride}, 1")
         else:
-            first, consecutive = self.consecutive(pointers, element)
+            first = self.b.value(f"extractelement <{lanes} x ptr> {pointers}, i64 0")
+            consecutive = self.follow(pointers, first, element, 1)
         self.b.when(
             consecutive,
             lambda: self.store_contiguous(first, text, element, mask_text),

@@ -14,6 +14,7 @@ from trident_cpu.emit.bounds import Bounds, Known
 from trident_cpu.emit.buffers import View, dense_strides
 from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
+from trident_cpu.emit.padding import Padding
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.stream import may_start, streamable
 from trident_cpu.emit.types import size
@@ -196,7 +197,11 @@ class NestEmitter:
         whole = b.value(f"and i64 {whole}, {-lanes}")
         if low is None:
             self.streamed(lambda: self.vectors(self.main_part(whole, known), whole, known))
-            self.vectors(whole, end, frozenset())
+            padding = Padding(self, known)
+            if end == str(extent) and padding.repeats():
+                padding.run(whole, end, high)
+            else:
+                self.vectors(whole, end, frozenset())
             return
         first = b.call("smax", "i64", ("i64", low), ("i64", "0"))
         first = b.value(f"and i64 {b.value(f'add i64 {first}, {lanes - 1}')}, {-lanes}")

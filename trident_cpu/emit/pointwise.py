@@ -61,6 +61,10 @@ class Call:
     where: str = ""
 
 
+# An attribute of a maximum or minimum: which of the zeros 0 and -0 it gives does not matter (half the instructions).
+EITHER_ZERO = "either zero"
+
+
 class Pointwise:
     """Emits into `b` at a fixed number of lanes. `contract` allows a*b+c to round once."""
 
@@ -84,7 +88,7 @@ class Pointwise:
         if name in DIVISIONS:
             return self.divide(DIVISIONS[name], out, *args)
         if name in INTRINSIC:
-            return self.intrinsic(INTRINSIC[name], out, args)
+            return self.intrinsic(INTRINSIC[name], out, args, "nsz " if call.attrs.get(EITHER_ZERO) else "")
         if name in ("arith.cmpi", "arith.cmpf"):
             compare = "icmp" if name == "arith.cmpi" else "fcmp"
             return self.binary(f"{compare} {call.attrs['words'][0]}", call.elements[0], args)
@@ -105,9 +109,9 @@ class Pointwise:
     def binary(self, instruction: str, element: str, args: Sequence[str]) -> str:
         return self.b.value(f"{instruction} {vector(element, self.lanes)} {args[0]}, {args[1]}")
 
-    def intrinsic(self, name: str, element: str, args: Sequence[str]) -> str:
+    def intrinsic(self, name: str, element: str, args: Sequence[str], flags: str = "") -> str:
         type = vector(element, self.lanes)
-        return self.b.call(name, type, *[(type, a) for a in args])
+        return self.b.call(name, type, *[(type, a) for a in args], flags=flags)
 
     def constant(self, element: str, value: float | int) -> str:
         text = float_literal(float(value), element) if element in FLOATS else str(value)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trident_cpu.analysis.commutes import commutes
 from trident_cpu.emit.fill import fill_view
-from trident_cpu.emit.pointwise import Call
+from trident_cpu.emit.pointwise import EITHER_ZERO, Call
 from trident_cpu.emit.types import float_literal, literal, size, vector
 from trident_cpu.emit.values import Context, Val, evaluate, lanes_of, load_view, store_view
 from trident_cpu.errors import UnsupportedOp
@@ -71,7 +71,9 @@ def apply_region(fe: FunctionEmitter, region: Region, args: Sequence[str], lanes
         if group != "pointwise":
             raise UnsupportedOp(op.name, "inside a combine function", fe.where(op))
         elements = tuple(v.type.element for v in op.operands)
-        call = Call(op.name, elements, op.results[0].type.element, op.attrs, fe.where(op))
+        # lanes are combined side by side: which of two equal zeros comes first is not known anyway
+        attrs = {**op.attrs, EITHER_ZERO: op.name in ("arith.maximumf", "arith.minimumf")}
+        call = Call(op.name, elements, op.results[0].type.element, attrs, fe.where(op))
         env[op.results[0]] = fe.pointwise(lanes)(call, [get(v) for v in op.operands])
     raise UnsupportedOp("tt.reduce", "combine function without a result", "")
 
@@ -88,6 +90,7 @@ class Reduction:
         self.width = 1 if self.in_order else lanes  # lanes of an accumulator
         self.finals: list[str] = []
         self.way = 0  # the accumulator in use
+        self.change: list[str] | None = None  # while watched: i1s, has a step changed an accumulator?
 
     def prepare(self, shape: tuple[int, ...], ways: int) -> None:
         """Before the nest: accumulators, `ways` of them for each operand along the vector dimension."""
@@ -127,7 +130,7 @@ class Reduction:
         types = [vector(e, lanes) for e in self.elements]
         place = ctx.index[ctx.vector_dim]
         is_first = self.start is None and place == "0"  # a literal 0: straight code, the row's first vector
-        result = news
+        result, olds = news, []
         if not is_first:
             olds = [b.value(f"load {t}, ptr {s}") for t, s in zip(types, slots, strict=True)]
             result = apply_region(self.fe, self.region, [*olds, *news], lanes)
@@ -138,8 +141,38 @@ class Reduction:
                 for t, new, both in zip(types, news, result, strict=True)
             ]
             b.emit(f"store i1 false, ptr {self.started}")
+            if self.change is not None:
+                self.change.append(first)
+        if self.change is not None:
+            self.change += [self.differ(*pair) for pair in zip(self.elements, olds, result, strict=True)]
         for t, text, slot in zip(types, result, slots, strict=True):
             b.emit(f"store {t} {text}, ptr {slot}")
+
+    def watch(self) -> None:
+        """From the next step on, until `changed` is asked."""
+        self.change = []
+
+    def changed(self) -> str:
+        """i1: has the step since `watch` changed a bit of an accumulator?"""
+        assert self.change
+        first, *more = self.change
+        self.change = None
+        for other in more:
+            first = self.b.value(f"or i1 {first}, {other}")
+        return first
+
+    def differ(self, element: str, old: str, new: str) -> str:
+        """i1: is a bit of the lanes of two vectors different?"""
+        b, lanes = self.b, self.width
+        if element != "i1":
+            bits = f"i{8 * size(element)}" if lanes == 1 else f"<{lanes} x i{8 * size(element)}>"
+            old, new = (b.value(f"bitcast {vector(element, lanes)} {text} to {bits}") for text in (old, new))
+            differs = b.value(f"icmp ne {bits} {old}, {new}")
+        else:
+            differs = b.value(f"xor {vector(element, lanes)} {old}, {new}")
+        if lanes == 1:
+            return differs
+        return b.value(f"icmp ne i{lanes} {b.value(f'bitcast <{lanes} x i1> {differs} to i{lanes}')}, 0")
 
     def step_across(self, ctx: Context, news: list[str]) -> None:
         b, fe, lanes = self.b, self.fe, self.lanes
