@@ -21,9 +21,10 @@ bench: $(VENV)/ready
 # Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own
 # tests and those that look at numbers or speed; then the values in Triton's interpreter, which compiles nothing.
 # docs/decisions/024-two-passes.md has the times.
+FAST := $(addprefix --ignore tests/,cpu test_aot.py test_bench.py test_inspect.py)
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: lint
-	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal --ignore tests/cpu --ignore tests/test_aot.py
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(FAST)
 	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once"
 	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(VALUES)
 

@@ -12,6 +12,8 @@ from torch._dynamo.backends.common import aot_autograd
 import trident
 from trident.backend import backend, replace
 
+pytestmark = pytest.mark.once
+
 eager = functools.partial(backend, inner=aot_autograd(fw_compiler=lambda graph, inputs: graph.forward))
 
 

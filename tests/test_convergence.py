@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import trident
+from trident.cases.case import EVERYTHING
+
+pytestmark = pytest.mark.once
 
 WIDTH, HEADS, CLASSES, STEPS = 16, 2, 5, 50
 
@@ -110,7 +113,7 @@ def losses(kind, dtype, change=lambda model: model):
     return torch.tensor(found, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", MODELS if EVERYTHING else ["llama"])  # 20 seconds each
 def test_fifty_steps(kind):
     exact, theirs = losses(kind, torch.float64), losses(kind, torch.float32)
     ours = losses(kind, torch.float32, trident.optimize)

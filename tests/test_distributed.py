@@ -22,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 import trident
 from trident.runtime import route
 
+pytestmark = pytest.mark.once
+
 X, TARGET = torch.linspace(-1, 1, 8 * 12).view(8, 12), torch.arange(8) % 4
 
 

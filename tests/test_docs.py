@@ -13,6 +13,8 @@ from tests.test_laws import Recorder
 from trident.cases import CASES
 from trident.optimize import SWAPS
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COVERAGE = (ROOT / "docs" / "coverage.md").read_text()

@@ -1,5 +1,6 @@
 """`trident.profile()` lists what was called, where it went, and costs nothing afterwards."""
 
+import pytest
 import torch
 
 import trident
@@ -7,6 +8,8 @@ import trident.functional as T
 from trident.functional import softmax
 from trident.ops import _layer_norm
 from trident.runtime import route
+
+pytestmark = pytest.mark.once
 
 
 def block(x):

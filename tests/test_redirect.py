@@ -23,6 +23,8 @@ from trident.cases.case import results
 from trident.optimize import functions
 from trident.runtime import redirect
 
+pytestmark = pytest.mark.once
+
 X = torch.linspace(-2, 2, 32).view(4, 8)
 
 

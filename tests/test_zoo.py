@@ -15,6 +15,8 @@ from torch import nn
 import trident
 from trident import zoo
 
+pytestmark = pytest.mark.once
+
 with contextlib.suppress(ImportError):
     try:
         import torchvision  # noqa: F401
