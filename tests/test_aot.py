@@ -30,8 +30,8 @@ DTYPES: dict[str, Sequence[torch.dtype]] = {
     "sm_100": (torch.bfloat16,),
     "gfx942": (torch.float32, torch.bfloat16),
 }
-# here `make test-all` compiles every variant; else those that differ in numbers only (blocks, alignment) once
-EVERY_VARIANT = ("sm_90", (torch.bfloat16,))
+# here every constant and set of pointers is compiled; other targets and dtypes get each kernel once
+FULLY = ("sm_90", (torch.bfloat16, torch.float32))
 
 
 def problem(launched: Launch, case: str, name: str) -> str | None:
@@ -49,12 +49,14 @@ def problem(launched: Launch, case: str, name: str) -> str | None:
 
 @functools.cache
 def chosen(target_name: str) -> list[tuple[Launch, str]]:
-    """What to compile for a target: every launch for one of them, one launch of each kind for the others."""
+    """What to compile for a target. `make test-all` compiles more: for FULLY also what differs in numbers (blocks,
+    alignment), for the others every constant and set of pointers."""
     found: dict[Any, tuple[Launch, str]] = {}
     for dtype in DTYPES[target_name]:
+        fully = target_name == FULLY[0] and dtype in FULLY[1]
         for launched, case in launches(dtype).items():
-            every = EVERYTHING and target_name == EVERY_VARIANT[0] and dtype in EVERY_VARIANT[1]
-            found.setdefault(launched if every else launched.kind(), (launched, case))
+            kind: Any = launched.kind() if fully or EVERYTHING else (launched.kernel, dtype)
+            found.setdefault(launched if fully and EVERYTHING else kind, (launched, case))
     return list(found.values())
 
 
@@ -68,10 +70,16 @@ def test_compiles(name):
 
 
 def test_tf32():
-    """The cases cannot ask for tf32 on meta tensors: here is its tile."""
-    noted = [launched for launched in launches(torch.float32) if launched.kernel is _linear._matmul_kernel]
-    constants = {**dict(noted[0].constants), "PRECISION": "tf32"}
-    constants |= dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), tuning.TF32_TILE, strict=True))
-    launched = noted[0]._replace(constants=tuple(constants.items()), options=(("num_warps", 8),))
-    for name in TARGETS:
-        assert problem(launched, name, name) is None
+    """The cases cannot ask for tf32 on meta tensors: here are its tiles."""
+    tiles = {True: tuning.TF32_TILE, False: tuning.TF32_UNEVEN}  # EVEN_K -> its tile
+    noted = {}
+    for launched in launches(torch.float32):
+        if launched.kernel is _linear._matmul_kernel:
+            noted.setdefault(dict(launched.constants)["EVEN_K"], launched)
+    assert noted.keys() == tiles.keys()
+    for even, launched in noted.items():
+        constants = {**dict(launched.constants), "PRECISION": "tf32"}
+        constants |= dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), tiles[even], strict=True))
+        launched = launched._replace(constants=tuple(constants.items()), options=(("num_warps", 8),))
+        for name in TARGETS:
+            assert problem(launched, name, name) is None

@@ -373,13 +373,15 @@ def add_slices(slices: int, n: int, device: torch.device) -> Plan:
 # operands take at most 96 KB of shared memory, which every GPU since sm_80 has, and no variant spills registers
 PRODUCT_TILES = {2: (128, 128, 64), 4: (128, 64, 16), 8: (64, 64, 16)}
 TF32_TILE = (128, 128, 32)
+TF32_UNEVEN = (128, 64, 32)  # where masks of a last, shorter step take registers, too
 
 
 @heuristic
 def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bool, device: torch.device) -> Plan:
     """Tiles [BLOCK_M, BLOCK_N] of a product [M, N]; slices of its sum over K if it may and tiles are too few."""
     if device.type == "cuda":
-        block_m, block_n, block_k = TF32_TILE if tf32 else PRODUCT_TILES[dtype.itemsize]
+        of_tf32 = TF32_UNEVEN if K % TF32_TILE[2] else TF32_TILE
+        block_m, block_n, block_k = of_tf32 if tf32 else PRODUCT_TILES[dtype.itemsize]
         enough = multiprocessors(device)
     else:
         block_m, block_n, block_k = 128, 128, 64  # operands of 32 KB each stay in the L2 cache
@@ -437,7 +439,8 @@ def conv_weight(
     each = cdiv(steps, slices)
     meta = {"STEPS": each, "FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
     if device.type == "cuda":
-        meta["num_warps"] = max(4, min(8, block_o * block_k // 1024))
+        # of the sums, and of the places that x is gathered from
+        meta["num_warps"] = max(4, min(8, max(block_o, block_p) * block_k // 1024))
     return Plan((tiles, groups, cdiv(steps, each)), meta)
 
 
