@@ -9,7 +9,7 @@ from trident import functional as T
 from trident import nn
 from trident.ops import _conv
 from trident.ops._activation import ACTIVATIONS
-from trident.runtime import route, tuning
+from trident.runtime import route, tuning, tuning_conv
 
 
 def inputs(x, w, dtype=torch.float32):
@@ -107,8 +107,9 @@ def test_gpu_tiles(monkeypatch, x, w, groups, last):
     """The tiles and slices of a GPU, whatever runs them."""
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     for name in ("conv", "conv_weight", "depthwise_weight", "pool_tiles"):
-        plan = getattr(tuning, name).__wrapped__
-        monkeypatch.setattr(tuning, name, lambda *args, plan=plan: plan(*args[:-1], torch.device("cuda")))
+        module = tuning_conv if hasattr(tuning_conv, name) else tuning
+        plan = getattr(module, name).__wrapped__
+        monkeypatch.setattr(module, name, lambda *args, plan=plan: plan(*args[:-1], torch.device("cuda")))
     monkeypatch.setattr(_conv, "_plan", _conv._plan.__wrapped__)  # not the cache
     given = inputs(x, w)
     if last:

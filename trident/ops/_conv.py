@@ -29,7 +29,7 @@ from trident.lang.tile import accumulator, load, matrix
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._conv_depthwise import depthwise_kernel, depthwise_weight_kernel
 from trident.ops._slices import add_slices, new_slices
-from trident.runtime import tuning
+from trident.runtime import tuning, tuning_conv
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -180,11 +180,11 @@ def _plan(
     y_c, y_p = _strides(last, CO * groups, outputs)
     meta: dict[str, Any] = {"N": N, "C": C, "CO": CO, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
     if way == "weight":
-        plan = tuning.conv_weight(N * math.prod(outputs), CO, C, math.prod(kernel), groups, dtype, tf32, device)
+        plan = tuning_conv.conv_weight(N * math.prod(outputs), CO, C, math.prod(kernel), groups, dtype, tf32, device)
         return tuning.Plan(plan.grid, {**meta, **plan.meta})
     common, largest, taps = _classes(way, numbers)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
-    plan = tuning.conv(N * math.prod(largest), CO, C, math.prod(taps), dtype, tf32, device)
+    plan = tuning_conv.conv(N * math.prod(largest), CO, C, math.prod(taps), dtype, tf32, device)
     meta |= {"TRANSPOSED": way == "transposed", "LAST": last, **plan.meta}
     return tuning.Plan((*plan.grid, groups, math.prod(stride) if way == "transposed" else 1), meta)
 
@@ -207,7 +207,7 @@ def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, *numb
     meta: dict[str, Any] = {"C": C, **_named(numbers), "LAST": last, "STEP": step if step <= 4 and not last else 0}
     if way == "weight":
         lines = N * math.prod(outputs if last else outputs[:2])
-        plan = tuning.depthwise_weight(lines, C if last else outputs[2], C, last, math.prod(kernel), device)
+        plan = tuning_conv.depthwise_weight(lines, C if last else outputs[2], C, last, math.prod(kernel), device)
         return tuning.Plan(plan.grid, {"N": N, **meta, **plan.meta}, loops=True)
     common, largest, taps = _classes(way, numbers)
     rows, columns = (N * math.prod(largest), C) if last else (N * C * largest[0] * largest[1], largest[2])
