@@ -95,7 +95,9 @@ def poison(tensor: Any) -> Any:
     if type(tensor) is torch.Tensor and tensor.device.type == "cpu" and tensor.layout is torch.strided:
         storage = tensor.untyped_storage()
         if storage.nbytes() >= 2:
-            halves = torch.tensor([], dtype=torch.int16).set_(storage, 0, (storage.nbytes() // 2,), (1,))
+            halves = torch.tensor([], dtype=torch.int16, device=tensor.device).set_(
+                storage, 0, (storage.nbytes() // 2,), (1,)
+            )
             halves.fill_(CANARY)
     return tensor
 
@@ -104,6 +106,9 @@ def poison(tensor: Any) -> Any:
 def watch_fresh_memory() -> None:
     """From now on torch.empty and its kin return poisoned memory; done once, when the first sanitised kernel is met."""
     import torch
+    from torch.utils import _device
+
+    _device._device_constructors()  # `torch.device` makes this list once, and looks functions up by identity
 
     def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(allocate)

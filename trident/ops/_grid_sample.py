@@ -219,5 +219,5 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
 def _warn_of_default(name: str, align_corners: bool | None) -> None:
     if align_corners is None:
         warnings.warn(
-            f"{name}: align_corners is None, which has meant False since torch 1.3; pass it to be sure", stacklevel=3
+            f"{name}: align_corners is None, which has meant False since torch 1.3; pass it to be sure", stacklevel=4
         )

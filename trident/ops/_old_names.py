@@ -12,7 +12,7 @@ from trident.ops._interpolate import interpolate
 def _warn(name: str) -> None:
     if not torch.compiler.is_compiling():  # a warning would break the graph
         words = f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead."
-        warnings.warn(words, stacklevel=3)
+        warnings.warn(words, stacklevel=4)
 
 
 def upsample(

@@ -69,7 +69,7 @@ def kl_div(
     if y is None:
         return F.kl_div(input, target, size_average, reduce, reduction, log_target)
     if reduction == "mean" and not torch.compiler.is_compiling():
-        warnings.warn("kl_div: 'mean' divides by all elements; the divergence is 'batchmean'", stacklevel=2)
+        warnings.warn("kl_div: 'mean' divides by all elements; the divergence is 'batchmean'", stacklevel=3)
     return y / input.shape[0] if per_batch and input.dim() else y
 
 

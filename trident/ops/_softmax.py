@@ -161,7 +161,7 @@ def _softmax(
     elif dtype is not None and dtype in route.HALF_TO_DOUBLE and not (dtype == torch.float32 and x.dtype in HALVES):
         x = x.to(dtype)  # the kernel reads halves and writes float32 by itself
     if route.to_torch(name, x, unless=reason):
-        return getattr(torch.nn.functional, name)(input, dim, _stacklevel=stacklevel + 2, dtype=dtype)
+        return getattr(torch.nn.functional, name)(input, dim, _stacklevel=stacklevel + 3, dtype=dtype)
     return apply(_Softmax, x, dim, log, sign, dtype or autocast.output_dtype("softmax", x))
 
 

@@ -1,0 +1,69 @@
+"""Launch shapes of convolutions (ops/_conv.py, ops/_conv_depthwise.py)."""
+
+import torch
+
+from trident.runtime import tuning
+from trident.runtime.launch import INTERPRETED
+from trident.runtime.tuning import PRODUCT_TILES, TF32_TILE, Plan, cdiv, heuristic, power_of_2
+
+
+def _conv_blocks(P: int, CO: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> tuple[int, int, int]:
+    """Tiles [positions, channels of y] and steps of a product, of which no side is longer than it need be."""
+    if device.type == "cuda":
+        block_p, block_o, block_k = TF32_TILE if tf32 else PRODUCT_TILES[dtype.itemsize]
+    else:
+        block_p, block_o, block_k = 128, 128, 64
+    # 16: the least that matrix units take
+    return tuple(max(16, min(b, power_of_2(n))) for b, n in ((block_p, P), (block_o, CO), (block_k, K)))  # type: ignore[return-value]
+
+
+@heuristic
+def conv(P: int, CO: int, C: int, taps: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Tiles of P positions by CO channels, summed over `taps` taps of C channels (ops/_conv.py)."""
+    # channels that fill a step less than 3/4 are better walked over together with the taps
+    block_p, block_o, block_k = _conv_blocks(P, CO, C * taps, dtype, tf32, device)
+    flat = cdiv(C, block_k) * block_k * 3 > C * 4
+    meta = {"FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
+    if device.type == "cuda":
+        meta["num_warps"] = max(4, min(8, block_p * block_o // 1024))
+    return Plan((cdiv(P, block_p) * cdiv(CO, block_o),), meta)
+
+
+@heuristic
+def conv_weight(
+    P: int, CO: int, C: int, taps: int, groups: int, dtype: torch.dtype, tf32: bool, device: torch.device
+) -> Plan:
+    """Tiles of CO channels by C channels of `taps` taps, summed over P positions in slices where tiles are few."""
+    block_o, block_k, block_p = _conv_blocks(CO, C * taps, P, dtype, tf32, device)
+    flat = cdiv(C, block_k) * block_k * 3 > C * 4
+    walk = cdiv(C * taps, block_k) if flat else taps * cdiv(C, block_k)
+    tiles, steps = cdiv(CO, block_o) * walk, cdiv(P, block_p)
+    # CPU: a fixed count, so that sums do not depend on the thread count
+    enough = 2 * tuning.multiprocessors(device) if device.type == "cuda" else 4
+    slices = max(1, min(64, cdiv(enough, tiles * groups), steps // 4))  # fewer steps would not pay for adding slices
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
+    if device.type == "cuda":
+        # of the sums, and of the places that x is gathered from
+        meta["num_warps"] = max(4, min(8, max(block_o, block_p) * block_k // 1024))
+    return Plan((tiles, groups, cdiv(steps, each)), meta)
+
+
+@heuristic
+def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torch.device) -> Plan:
+    """Sums over M rows for each of C channels, N of them side by side (`last`), else over N columns as well: programs
+    over channels and slices of the tiles of [M, N]."""
+    gpu = device.type == "cuda"
+    tile = 2048 if gpu else 16384 if INTERPRETED else 8192  # dy is read again for each tap: from registers, or L1
+    room = power_of_2(taps)
+    widest = max(1, min(4096 // room, 64 if gpu else 256)) if last else 1024  # [taps, channels] stay in registers
+    block_n = min(power_of_2(N), widest)
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    programs = cdiv(C, block_n) if last else C
+    steps = cdiv(M, block_m) * (1 if last else cdiv(N, block_n))
+    # CPU: a fixed count, so that sums do not depend on the thread count
+    enough = 4 * tuning.multiprocessors(device) if gpu else 8
+    slices = max(1, min(64, cdiv(enough, programs), steps // 4))
+    each = cdiv(steps, slices)
+    meta = {"STEPS": each, "TAPS": room, "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((programs, cdiv(steps, each)), meta)
