@@ -7,6 +7,8 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, close, double, gradients_of, run, same
 
+pytestmark = pytest.mark.once
+
 MODES = {"nearest": 1, "nearest-exact": 1, "linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3, "area": 2}
 SMOOTH = ("linear", "bilinear", "bicubic", "trilinear")
 

@@ -222,7 +222,7 @@ def test_backward_twice(case):
     same(gradients(y, inputs), first)
 
 
-@each
+@each_operator
 def test_bitwise_repeatable(case):
     inputs = make(case, case.shapes[-1], torch.float32)
     same(run(case.ours, inputs), run(case.ours, inputs))

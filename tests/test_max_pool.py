@@ -10,6 +10,8 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, gradients, same
 
+pytestmark = pytest.mark.once
+
 PLANES = {
     "ties": torch.zeros(2, 3, 9, 11),
     "two values": torch.arange(2 * 3 * 9 * 11).remainder(2).view(2, 3, 9, 11).float(),

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, gradients, same
 
+pytestmark = pytest.mark.once
+
 
 def agree(x: torch.Tensor, *arguments) -> None:
     """Value and gradient are torch's, to the last bit: gradients are small integers, whose sums are exact."""

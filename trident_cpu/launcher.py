@@ -151,7 +151,7 @@ class TritonLauncher:
         run = self._run
         if run is None:
             self._binary = self._thaw(function)
-            run = self._run = self.returning(None)
+            run = self._run = _entry(self._source.fn, self._source.signature, self._binary, self._runtime)
         if self._metadata.sanitize:
             from trident_cpu import sanitizer
 
@@ -165,8 +165,10 @@ class TritonLauncher:
             shorten(self._source.fn, type(self))
 
     def returning(self, result: object) -> Entry:
-        """The entry of the code, which has been launched before, with what it is to return."""
-        return _entry(self._source.fn, self._source.signature, self._binary, self._runtime, result)
+        """The entry of the code, which has been launched before, for `binder`: it takes the values of all parameters
+        but the constexprs, also of those that are folded (1, None), and returns `result`."""
+        runtime = [p.num for p in self._source.fn.params if not p.is_constexpr]
+        return _entry(self._source.fn, self._source.signature, self._binary, runtime, result)
 
     def _thaw(self, code: bytes) -> Binary:
         """Triton's cache keeps no checksum: code that ours finds damaged is compiled again."""

@@ -65,6 +65,23 @@ def short(active_cpu):
     return kernel, x, out, compiled
 
 
+@triton.jit
+def scaled(out, x, y, stride, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at * stride, at < n)
+    tl.store(out + at, value if y is None else value + tl.load(y + at, at < n), at < n)
+
+
+def test_short_way_with_arguments_that_are_folded(active_cpu):
+    """1 and None are constants of the compiled code; a later launch still hands them over."""
+    x, out = torch.randn(100), torch.empty(100)
+    for _ in range(3):
+        for y, stride, n in ((None, 1, 100), (x, 1, 100), (None, 2, 50), (x, 2, 50)):
+            scaled[(4,)](out.zero_(), x, y, stride, n, BLOCK=32)
+            expected = x[::stride] if y is None else x[::stride] + x[:n]
+            assert torch.equal(out[:n], expected)
+
+
 def test_short_way_returns_what_triton_compiled(short, monkeypatch):
     kernel, x, out, compiled = short
     assert kernel[(4,)](x, x, out.zero_(), 100, BLOCK=32) is compiled  # fills the short way's table

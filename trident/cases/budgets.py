@@ -17,6 +17,7 @@ _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtim
 SPILLS: dict[tuple[str, str, str], Spills] = {
     ("prelu", "_forward_kernel", "sm_90"): Spills(4, _PARKED),
     ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
+    ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(3, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
     ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
     ("scaled_dot_product_attention", "_forward_kernel", "sm_90"): Spills(1, _PARKED),

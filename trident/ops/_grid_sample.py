@@ -23,7 +23,7 @@ from torch import Tensor
 from trident.lang.sampling import axis_source, axis_tap
 from trident.lang.tile import accumulator, load
 from trident.ops._resample import WIDEST
-from trident.runtime import autocast, crossover, recompute, route, tuning
+from trident.runtime import autocast, crossover, recompute, route, tuning, tuning_conv
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -104,7 +104,7 @@ def _sample(x: Tensor, grid: Tensor, mode: str, padding: str, aligned: bool) -> 
     N, C, *sizes = x.shape
     y = torch.empty([N, C, *grid.shape[1:-1]], dtype=x.dtype, device=x.device)
     P = math.prod(grid.shape[1:-1])
-    plan = tuning.flat(P, x.device)
+    plan = tuning_conv.sampled(P, TAPS[mode], x.device)
     D = sizes[0] if len(sizes) == 3 else 1
     launch(
         _sample_kernel, (*plan.grid, N), y, x.contiguous(), grid.contiguous(), P, C, D, *sizes[-2:],

@@ -1,10 +1,10 @@
-"""Launch shapes of convolutions (ops/_conv.py, ops/_conv_depthwise.py)."""
+"""Launch shapes of convolutions (ops/_conv.py, ops/_conv_depthwise.py) and of sampling (ops/_grid_sample.py)."""
 
 import torch
 
 from trident.runtime import tuning
 from trident.runtime.launch import INTERPRETED
-from trident.runtime.tuning import PRODUCT_TILES, TF32_TILE, Plan, cdiv, heuristic, power_of_2
+from trident.runtime.tuning import PRODUCT_TILES, TF32_TILE, Plan, cdiv, flat, heuristic, power_of_2
 
 
 def _conv_blocks(P: int, CO: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> tuple[int, int, int]:
@@ -67,3 +67,11 @@ def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torc
     each = cdiv(steps, slices)
     meta = {"STEPS": each, "TAPS": room, "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
     return Plan((programs, cdiv(steps, each)), meta)
+
+
+@heuristic
+def sampled(P: int, taps: int, device: torch.device) -> Plan:
+    """One program per BLOCK places of a grid, which reads `taps` neighbours along each axis."""
+    if device.type == "cuda" and taps > 2:
+        return Plan((cdiv(P, 512),), {"BLOCK": 512, "num_warps": 4})  # 1024: the weights of four taps an axis spill
+    return flat(P, device)
