@@ -24,7 +24,7 @@ from trident.runtime.launch import executor
 # Steps and sizes that end well under two minutes on two cores. The interpreter runs kernels as Python.
 SIZES = {
     "interpreter": {"steps": 30, "width": 32, "depth": 1, "batch": 64},
-    "native": {"steps": 150, "width": 96, "depth": 2, "batch": 256},
+    "native": {"steps": 150, "width": 96, "depth": 2, "batch": 128},
     "gpu": {"steps": 1000, "width": 128, "depth": 4, "batch": 256},
 }
 
