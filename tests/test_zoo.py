@@ -1,6 +1,5 @@
 """`optimize` on models of other libraries, of small random weights: what is swapped, and that results stay."""
 
-import contextlib
 import copy
 import linecache
 import pickle
@@ -14,16 +13,11 @@ from torch import nn
 
 import trident
 from trident import zoo
+from trident.bench.models import mend_torchvision
 
 pytestmark = pytest.mark.once
 
-with contextlib.suppress(ImportError):
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # built for another torch: its operators are missing, and transformers imports it all the same
-        for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
-
+mend_torchvision()
 transformers = pytest.importorskip("transformers", reason="the zoo's adapters are for its classes")
 
 SMALL = {

@@ -245,7 +245,7 @@ def _of_torch(event: Event) -> LaunchCount:
 
 def summed(case: str, shape: Sequence[int], dtype: torch.dtype, direction: Direction, exact: bool) -> DirectionCount:
     """What was counted in one direction, and what could not be less."""
-    inputs, results = ({storage(t) for t in tensors} for tensors in (direction.inputs, direction.results))
+    results = {storage(t) for t in direction.results}
     made: dict[int, bool] = {}  # storages that this direction wrote -> by a kernel of ours
     compulsory: dict[int, float] = defaultdict(float)
     between = 0.0
@@ -262,7 +262,6 @@ def summed(case: str, shape: Sequence[int], dtype: torch.dtype, direction: Direc
             if traffic.stored:
                 made.setdefault(place, launch.ours)
     least = sum(compulsory.values()) + sum({storage(t): nbytes(t) for t in direction.results}.values())
-    del inputs
     return DirectionCount(
         case, direction.name, list(shape), str(dtype).removeprefix("torch."), launches, int(least), between, exact
     )

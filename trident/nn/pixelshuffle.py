@@ -1,20 +1,16 @@
 """Pixel shuffles. Each is its torch.nn twin with another forward."""
 
 import torch
-from torch import Tensor
 
 from trident import functional as F
+from trident.nn._calling import calling
 
 
 class PixelShuffle(torch.nn.PixelShuffle):
     __doc__ = torch.nn.PixelShuffle.__doc__
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.pixel_shuffle(input, self.upscale_factor)
+    forward = calling(F.pixel_shuffle, "upscale_factor")
 
 
 class PixelUnshuffle(torch.nn.PixelUnshuffle):
     __doc__ = torch.nn.PixelUnshuffle.__doc__
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.pixel_unshuffle(input, self.downscale_factor)
+    forward = calling(F.pixel_unshuffle, "downscale_factor")
