@@ -16,9 +16,6 @@ from trident.runtime import launch
 from trident_cpu.compiler import sanitizing
 
 pytestmark = [
-    pytest.mark.skipif(
-        sanitizing(), reason="the process dies under the sanitizer, 2026-11-24: the cause is not known yet"
-    ),
     pytest.mark.skipif(DEVICE != "cpu", reason="memory that nothing touches is free on a CPU only"),
     pytest.mark.skipif(launch.INTERPRETED, reason="minutes a test in the interpreter"),
 ]
