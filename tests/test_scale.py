@@ -13,7 +13,6 @@ from tests.test_laws import DEVICE, OPERATORS, Recorder, close, double, gradient
 from trident.cases import CASES
 from trident.cases.case import EVERYTHING
 from trident.runtime import launch
-from trident_cpu.compiler import sanitizing
 
 pytestmark = [
     pytest.mark.skipif(DEVICE != "cpu", reason="memory that nothing touches is free on a CPU only"),

@@ -132,7 +132,7 @@ def to_assembly(llvm_ir: str) -> tuple[str, str]:
 
 @functools.cache
 def _linker() -> Any:
-    # JITLink keeps the sections of one kernel together. The older linker maps each where the system likes, and aborts the
+    # JITLink keeps the sections of a kernel together. The older linker maps each where the system likes, and aborts the
     # process when large tensors come to lie between them: an offset no longer fits 32 bits.
     return _llvm().create_lljit_compiler(_machine(True), use_jit_link=True)
 
