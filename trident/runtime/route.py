@@ -18,7 +18,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 
 from trident.runtime import crossover
-from trident.runtime.launch import executor
+from trident.runtime.launch import device_type, executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 INVALID = "torch explains what is wrong with the input"
@@ -86,7 +86,7 @@ def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
     if not isinstance(x, Tensor):
         return None
-    how = executor(x.device.type)
+    how = executor(device_type(x))
     numel = x.numel() if work is None else work
     if type(numel) is not int and torch.compiler.is_exporting():
         numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
@@ -106,27 +106,29 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != torch.strided:
             return f"no kernel for {t.layout}"
-        if t.device != x.device:  # type: ignore[union-attr]
+        if t is not x and t.device != x.device:  # type: ignore[union-attr]
             return INVALID
         if t.dtype not in dtypes:
             return f"no kernel for {t.dtype}"
-        if t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
+        if t is not x and t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
             return "operands of several dtypes"
     if x.numel() == 0:  # type: ignore[union-attr]
         return "no elements"
-    how = executor(x.device.type)  # type: ignore[union-attr]
-    if how is None:
+    if executor(device_type(x)) is None:  # type: ignore[arg-type]
         return f"no executor for {x.device.type}"  # type: ignore[union-attr]
     return None
 
 
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    for t in tensors:
-        if isinstance(t, Tensor) and t.is_neg():
-            return "a lazily negated tensor"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
+    for t in tensors:
+        if isinstance(t, Tensor):
+            if t.is_neg():
+                return "a lazily negated tensor"
+            if torch._C._functorch.is_functorch_wrapped_tensor(t):
+                return "a tensor that outlived its torch.func transform"
     if forward_ad._current_level >= 0:
         return "forward-mode autodiff"
     if torch._C._get_tracing_state() is not None:
