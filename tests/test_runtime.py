@@ -194,3 +194,13 @@ def test_apply_records_only_where_a_gradient_can_flow():
     assert type(y.grad_fn).__name__ == "DoubledBackward"
     y.sum().backward()
     torch.testing.assert_close(needing.grad, torch.full((3,), 2.0))
+
+
+def test_a_tensor_that_outlived_its_transform():
+    """It still wraps another one: torch's operators know how to read it, or say why not."""
+    leaked = []
+    torch.func.grad(lambda x: (leaked.append(x), x.sum())[1])(X)
+    assert torch.equal(T.silu(leaked.pop()), torch.nn.functional.silu(X))
+    torch.func.vmap(lambda x: (leaked.append(x), x.sum())[1])(X)
+    with pytest.raises(RuntimeError, match="vmap"):
+        T.silu(leaked.pop())

@@ -136,6 +136,6 @@ from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin
-from trident.runtime import redirect as _redirect
+from trident.runtime import door as _door
 
-_redirect.set_aside(globals())
+_door.doors(globals())

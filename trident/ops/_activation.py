@@ -129,8 +129,6 @@ def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
 def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, valid: bool = True) -> Tensor:
     """Row `name` of the table on a tensor of any shape and strides; the result lies in memory as x does."""
     torch_only = {"inplace": True} if inplace else {}
-    if route.at_once(name, x):
-        return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
     reason = "in place" if inplace else None if valid else route.INVALID
     if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)

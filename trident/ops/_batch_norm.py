@@ -36,8 +36,6 @@ def batch_norm(
     """
     fused = activation is not None or residual is not None
     known = name("batch_norm" if training else "batch_norm (running statistics)", input, fused)
-    if not fused and route.at_once(known, input):
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     check("batch_norm", input, residual, activation)
     parameters = (weight, bias, running_mean, running_var)
     reason = route.INVALID if not _fits(input, parameters, training, eps) else None

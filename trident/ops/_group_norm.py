@@ -28,8 +28,6 @@ def group_norm(
     """
     fused = activation is not None or residual is not None
     known = name("group_norm", input, fused)
-    if not fused and route.at_once(known, input):
-        return F.group_norm(input, num_groups, weight, bias, eps)
     check("group_norm", input, residual, activation)
     fits = input.dim() >= 2 and num_groups > 0 and input.shape[1] % num_groups == 0
     # torch refuses a single value per group

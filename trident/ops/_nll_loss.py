@@ -131,8 +131,6 @@ def nll_loss(
     or as target for reduction "none".
     Errors: IndexError for a class out of bounds on a CPU; on a GPU a device-side assert.
     """
-    if route.at_once("nll_loss", input):
-        return torch.nn.functional.nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
     reason = unfit(input, target, weight, reduction)
     if size_average is not None or reduce is not None:
         reason = "size_average and reduce are deprecated"

@@ -7,6 +7,8 @@ its input as it is and writes a float32 output. `tests/test_autocast.py` compare
 import torch
 from torch import Tensor
 
+from trident.runtime.launch import device_type
+
 UPSAMPLES = (
     *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
@@ -105,7 +107,7 @@ REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}
 
 def refused(name: str, x: Tensor) -> str | None:
     """Why torch raises for this operator under autocast, or None."""
-    device = x.device.type
+    device = device_type(x)
     if name in REFUSED.get(device, ()) and torch.is_autocast_enabled(device):
         return "torch refuses it under autocast"
     return None
@@ -113,12 +115,13 @@ def refused(name: str, x: Tensor) -> str | None:
 
 def active(x: Tensor) -> bool:
     """Is autocast on where `x` lives?"""
-    return x.device.type in FLOAT32 and torch.is_autocast_enabled(x.device.type)
+    device = device_type(x)
+    return device in FLOAT32 and torch.is_autocast_enabled(device)
 
 
 def output_dtype(name: str, x: Tensor) -> torch.dtype:
     """The dtype that torch's operator would return for `x`: float32 if autocast promotes it, else x's own."""
-    device = x.device.type
+    device = device_type(x)
     if x.dtype != torch.float64 and name in FLOAT32.get(device, ()) and torch.is_autocast_enabled(device):
         return torch.float32
     return x.dtype

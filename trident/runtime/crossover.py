@@ -4,6 +4,8 @@ A key is what an operator calls itself when it asks `route.to_torch`: its name, 
 call is special where that was measured apart.
 """
 
+import math
+
 
 def _each(names: str, *ways: str) -> tuple[str, ...]:
     """Each of the names, written with each ending."""
@@ -141,3 +143,38 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     if least is not None and numel < least:
         return f"faster in torch below {least} elements"
     return None
+
+
+# functions of trident.functional that ask by other names than their own -> how those begin
+ASKED_AS = {
+    "conv_tbc": ("conv_tbc", "conv1d"),
+    "gelu": ("gelu", "gelu_tanh"),
+    "smooth_l1_loss": ("smooth_l1_loss", "l1_loss"),
+    "interpolate": (
+        *(f"{kind}{n}d" for kind in NEAREST for n in (1, 2, 3)),
+        *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+    ),
+    "pad": tuple(f"{mode}_pad{n}d" for mode in MODES for n in (0, 1, 2, 3, 4)),
+}
+ASKED_BY_WORK = frozenset(
+    {"affine_grid", "bilinear", "embedding", "embedding_bag", "linear_cross_entropy", "one_hot", "pdist"}
+)
+
+
+def _begins(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name} (")
+
+
+def least(function: str, executor: str) -> float:
+    """Elements of the first argument below which each way of calling trident.functional.<function> is torch's; 0 if
+    that is not known. inf: at any size."""
+    keys = [key for how, key in (*FEWEST_ELEMENTS, *HAND_TUNED) if how == executor]
+    asked = [key for key in keys if any(_begins(key, name) for name in ASKED_AS.get(function, (function,)))]
+    asked = [key for key in asked if not key.endswith(" (gradient)")]
+    found = min((size(key, executor) for key in asked), default=0)
+    return 0 if function in ASKED_BY_WORK else found
+
+
+def size(name: str, executor: str) -> float:
+    """Elements below which operator `name` is torch's; inf: at any size."""
+    return math.inf if (executor, name) in HAND_TUNED else FEWEST_ELEMENTS.get((executor, name), 0)

@@ -32,6 +32,11 @@ if _cpu := _cpu_executor():
     EXECUTORS["cpu"] = _cpu
 
 
+def device_type(x: Tensor) -> str:
+    """x.device.type, which takes a quarter of a microsecond, in a fifth of that for tensors of the CPU."""
+    return "cpu" if x.is_cpu else x.device.type
+
+
 def executor(device_type: str) -> str | None:
     """What runs kernels there: "gpu", "native", "interpreter"; "nothing" for meta; None if nothing can."""
     return EXECUTORS.get(device_type)
@@ -73,8 +78,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     first = args[0]
     if isinstance(first, FakeTensor) or 0 in grid:
         return
-    device = first.device
-    how = executor(device.type)
+    how = executor(device_type(first))
     if how == "native":
         try:
             return _launch_native(kernel, grid, args, meta)
@@ -82,6 +86,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
             _check_devices(kernel, args)
             raise
     _check_devices(kernel, args)
+    device = first.device
     if how == "gpu" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[grid](*args, enable_fp_fusion=True, **meta)

@@ -7,7 +7,6 @@ with the mode on, each attribute of a tensor that they read would cost a microse
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,13 +81,6 @@ def aside(function: F) -> F:
             _push(mode)
 
     return call  # type: ignore[return-value]
-
-
-def set_aside(namespace: dict[str, Any]) -> None:
-    """Make each public function of a module's namespace one that runs with the mode off."""
-    for name, value in list(namespace.items()):
-        if inspect.isfunction(value) and not name.startswith("_"):
-            namespace[name] = aside(value)
 
 
 # Activation checkpointing runs a part of the forward again, in the backward, where the mode is off: torch would then

@@ -1,7 +1,8 @@
 """Trident's kernel or torch's own operator? One place, one reason for each decision.
 
-`to_torch` is asked first by every public function. `TRIDENT_LOG=route` prints each distinct decision once.
-`TRIDENT_ROUTE=torch` sends every call to torch; `TRIDENT_ROUTE=kernels` ignores speed (tests and the bench use it).
+`to_torch` is asked first by every public function that a call has entered by its door (runtime/door.py).
+`TRIDENT_LOG=route` prints each distinct decision once. `TRIDENT_ROUTE=torch` sends every call to torch;
+`TRIDENT_ROUTE=kernels` ignores speed (tests and the bench use it).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 
 from trident.runtime import crossover
-from trident.runtime.launch import executor
+from trident.runtime.launch import device_type, executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 INVALID = "torch explains what is wrong with the input"
@@ -64,14 +65,6 @@ def to_torch(
     return reason is not None
 
 
-def at_once(name: str, x: Tensor) -> bool:
-    """Is every call of operator `name` torch's where x lives? Asked before a call is read: for small calls that counts.
-
-    (Where somebody watches that is left to `to_torch`, which says why.)
-    """
-    return policy == "auto" and not WATCHERS and (executor(x.device.type), name) in crossover.HAND_TUNED
-
-
 def gradient_to_torch(name: str, x: Tensor) -> bool:
     """Must the gradient of operator `name`, whose forward ran in a kernel, go to torch? For speed; x: what it reads.
 
@@ -91,8 +84,10 @@ def _tell(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> 
 
 def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     """Asked first: where torch is faster it is asked at once, and the rest need not be checked."""
-    how = executor(x.device.type)  # type: ignore[union-attr]
-    numel = x.numel() if work is None else work  # type: ignore[union-attr]
+    if not isinstance(x, Tensor):
+        return None
+    how = executor(device_type(x))
+    numel = x.numel() if work is None else work
     if type(numel) is not int and torch.compiler.is_exporting():
         numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
     return crossover.faster_in_torch(name, how, numel) if how else None
@@ -111,27 +106,29 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != torch.strided:
             return f"no kernel for {t.layout}"
-        if t.device != x.device:  # type: ignore[union-attr]
+        if t is not x and t.device != x.device:  # type: ignore[union-attr]
             return INVALID
         if t.dtype not in dtypes:
             return f"no kernel for {t.dtype}"
-        if t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
+        if t is not x and t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
             return "operands of several dtypes"
     if x.numel() == 0:  # type: ignore[union-attr]
         return "no elements"
-    how = executor(x.device.type)  # type: ignore[union-attr]
-    if how is None:
+    if executor(device_type(x)) is None:  # type: ignore[arg-type]
         return f"no executor for {x.device.type}"  # type: ignore[union-attr]
     return None
 
 
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    for t in tensors:
-        if t is not None and t.is_neg():
-            return "a lazily negated tensor"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "inside a torch.func transform"
+    for t in tensors:
+        if isinstance(t, Tensor):
+            if t.is_neg():
+                return "a lazily negated tensor"
+            if torch._C._functorch.is_functorch_wrapped_tensor(t):
+                return "a tensor that outlived its torch.func transform"
     if forward_ad._current_level >= 0:
         return "forward-mode autodiff"
     if torch._C._get_tracing_state() is not None:

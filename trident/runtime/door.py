@@ -1,0 +1,113 @@
+"""The door of a public function: what every call passes before the function reads it.
+
+A call on a tensor so small that torch is faster in whichever way it is made goes to torch at once: there reading the
+call, which is Python, takes longer than the work (docs/decisions/034). `enabled`'s mode is taken off meanwhile.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from trident.runtime import crossover, redirect, route
+from trident.runtime.launch import EXECUTORS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_modes = redirect._len
+
+
+class Contract(NamedTuple):
+    """What torch's function takes as ours does: so many arguments by position, and these by name (None: any)."""
+
+    positional: int
+    names: frozenset[str] | None
+
+
+ANYTHING = Contract(255, None)
+PLAIN = frozenset({Tensor, Parameter})
+
+
+def common(name: str, ours: Any, theirs: Any) -> Contract:
+    mine = inspect.signature(ours).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in mine.values()):
+        return ANYTHING  # a reduction: what it does not know itself it passes on
+    positional, named = _theirs(name, theirs, list(mine))
+    in_order = 0
+    for parameter, other in zip(mine, positional, strict=False):
+        if parameter != other:
+            break
+        in_order += 1
+    return Contract(in_order, named & mine.keys())
+
+
+def _theirs(name: str, theirs: Any, mine: list[str]) -> tuple[list[str], frozenset[str]]:
+    """Names of what torch's function takes by position, in order, and by name."""
+    if inspect.isfunction(theirs):
+        parameters = inspect.signature(theirs).parameters.values()
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            return mine, frozenset(mine)  # F.max_pool2d and its like: one of two functions that share their arguments
+        by_position = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        return by_position, frozenset(p.name for p in parameters)
+    schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
+    found = [s for s in schemas if not any(a.is_out for a in s.arguments)]
+    if not found:
+        return [], frozenset()
+    arguments = ["input" if a.name == "self" else a.name for a in found[0].arguments]
+    by_position = [n for n, a in zip(arguments, found[0].arguments, strict=True) if not a.kwarg_only]
+    return by_position, frozenset(arguments)
+
+
+def _limits(name: str) -> dict[str, float]:
+    """Device type -> elements of the first argument below which every way of calling the function goes to torch."""
+    found = {device: crossover.least(name, how) for device, how in EXECUTORS.items()}
+    return {device: least for device, least in found.items() if least}
+
+
+def door(name: str, function: F, theirs: Any = None) -> F:
+    """`function` behind its door; theirs: torch's function of the same contract, if there is one."""
+    inside = redirect.aside(function)
+    limits = _limits(name) if theirs is not None else {}
+    if not limits:
+        return inside
+    on_cpu = limits.get("cpu", 0)  # asked apart: to read the name of a device's type takes a fifth of a microsecond
+    contract: Contract | None = None
+
+    def shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Does torch's function take this call as ours does?"""
+        nonlocal contract
+        if contract is None:  # when first needed: a hundred signatures are milliseconds of an import
+            contract = common(name, function, theirs)
+        return len(args) <= contract.positional and (
+            not kwargs or contract.names is None or contract.names.issuperset(kwargs)
+        )
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _modes():
+            return inside(*args, **kwargs)
+        if (
+            args
+            and type(x := args[0]) in PLAIN
+            and x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
+            and route.policy == "auto"
+            and not route.WATCHERS
+            and not torch.compiler.is_compiling()
+            and shared(args, kwargs)
+        ):
+            return theirs(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def doors(namespace: dict[str, Any]) -> None:
+    """Put each public function of a module's namespace behind its door."""
+    for name, function in list(namespace.items()):
+        if inspect.isfunction(function) and not name.startswith("_"):
+            theirs = getattr(torch.nn.functional, name, None) or getattr(torch, name, None)
+            namespace[name] = door(name, function, theirs)
