@@ -14,6 +14,7 @@ from torch import nn
 import trident
 from trident import zoo
 from trident.bench.models import mend_torchvision
+from trident.optimize.logits import Logits
 
 pytestmark = pytest.mark.once
 
@@ -32,7 +33,15 @@ SMALL = {
     "pad_token_id": 0,
 }
 GPT2 = {"vocab_size": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "bos_token_id": 0}
-T5 = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+T5 = {
+    "vocab_size": 32,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+}
 BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
 # model's name -> its configuration, and what of it the zoo must find
@@ -43,6 +52,16 @@ MODELS = {
     "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2}),
     "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2}),
     "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2}),
+    "Mixtral": (
+        {
+            **SMALL,
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+            "output_router_logits": True,
+            "experts_implementation": "eager",
+        },
+        {"MixtralRMSNorm": 5},
+    ),
     "GPT2": (GPT2, {"NewGELUActivation": 2}),
     "Bert": (BERT, {}),
     "T5": ({**T5, "feed_forward_proj": "gated-gelu"}, {"T5LayerNorm": 7, "NewGELUActivation": 2}),
@@ -118,6 +137,36 @@ def test_a_causal_model_trains_saves_and_compiles(tmp_path):
     new = model.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     plain = again.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     assert torch.equal(new, plain)
+
+
+CAUSAL = {
+    "Llama": "LlamaForCausalLM",
+    "Qwen3": "Qwen3ForCausalLM",
+    "Mixtral": "MixtralForCausalLM",
+    "GPT2": "GPT2LMHeadModel",
+    "Bert": "BertForMaskedLM",
+    "T5": "T5ForConditionalGeneration",
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_loss_through_lazy_logits(name, monkeypatch):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**MODELS[name][0])
+    model = getattr(transformers, CAUSAL[name])(config).eval()
+    given = {"input_ids": inputs(name)["input_ids"]}
+    given["labels"] = given["input_ids"].masked_fill(given["input_ids"] == 5, -100)
+    plain = model(**given)
+    plain.loss.backward()
+    gradients = {n: p.grad for n, p in model.named_parameters()}
+    model.zero_grad()
+    with monkeypatch.context() as patch:
+        patch.delattr(sys.modules[Logits.__module__], "computed")
+        lazy = trident.optimize(model, lazy_logits=True)(**given)
+        lazy.loss.backward()
+    torch.testing.assert_close(lazy.loss, plain.loss)
+    torch.testing.assert_close({n: p.grad for n, p in model.named_parameters()}, gradients, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.as_tensor(lazy.logits.detach()), plain.logits.detach())
 
 
 def test_gradient_checkpointing():
