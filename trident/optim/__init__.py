@@ -12,4 +12,5 @@ from trident.optim.adam import Adam as Adam
 from trident.optim.adam import AdamW as AdamW
 from trident.optim.clip import clip_grad_norm_ as clip_grad_norm_
 from trident.optim.lion import Lion as Lion
+from trident.optim.muon import Muon as Muon
 from trident.optim.sgd import SGD as SGD

@@ -105,12 +105,16 @@ def alike(lists: Sequence[Sequence[Tensor]]) -> bool:
 
 
 def take(
-    name: str, reason: str | None, lists: Sequence[list[Any]], beside: Sequence[list[Any]] = ()
+    name: str,
+    reason: str | None,
+    lists: Sequence[list[Any]],
+    beside: Sequence[list[Any]] = (),
+    shards: bool = True,
 ) -> Iterable[Taken]:
     """Take out of `lists` (as torch's `_init_group` fills them: one tensor of each for a parameter) the parameters that
     kernels step, by their kinds. What stays in the lists, and in those beside them, is torch's.
 
-    reason: why all of them are, if the caller found one.
+    reason: why all of them are, if the caller found one. shards: what is done to a tensor may be done to its shards.
     """
     if not lists[0]:
         return ()
@@ -120,20 +124,20 @@ def take(
         for column in (*lists, *beside):
             column.clear()
         return (taken,)
-    return _sorted(name, reason, lists, beside)
+    return _sorted(name, reason, lists, beside, shards)
 
 
-def _sorted(name: str, reason: str | None, lists: Sequence[list[Any]], beside: Sequence[list[Any]]) -> Iterable[Taken]:
+def _sorted(
+    name: str, reason: str | None, lists: Sequence[list[Any]], beside: Sequence[list[Any]], shards: bool
+) -> Iterable[Taken]:
     """`take`, row by row."""
     found: dict[Kind, Taken] = {}
     rest = []
     for i, row in enumerate(zip(*lists, strict=True)):
         answer = reason or kind(row)
-        if reason is None and type(answer) is str and type(row[0]) not in PLAIN_TYPES:
-            shards = local(row)
-            if shards is not None:
-                row = tuple(shards)
-                answer = kind(row)
+        if reason is None and shards and type(row[0]) not in PLAIN_TYPES and (parts := local(row)) is not None:
+            row = tuple(parts)
+            answer = kind(row)
         why = answer if isinstance(answer, str) else None
         for watcher in route.WATCHERS:
             watcher(name, row, why)
