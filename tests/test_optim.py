@@ -174,9 +174,14 @@ def test_zero_and_nan_of_lion():
     torch.testing.assert_close(p.detach(), torch.tensor([1.0, float("nan"), 1.5]), equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    "options", [{}, {"nesterov": False, "adjust_lr_fn": "match_rms_adamw"}], ids=["nesterov", "not"]
+    "options, dtype",
+    [
+        ({}, torch.float32),
+        ({}, torch.bfloat16),
+        # not in bfloat16: torch 2.13 then normalizes the average itself, in place, which its formula does not
+        ({"nesterov": False, "adjust_lr_fn": "match_rms_adamw"}, torch.float32),
+    ],
 )
 def test_muon_steps_as_torch(options, dtype):
     """Until Newton-Schulz, which multiplies the difference of a rounding in bfloat16 by about 3 in each of 5 steps: a
