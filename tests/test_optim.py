@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import trident
 from trident import optim
 from trident.inspect.compiled import compiled
 from trident.inspect.launches import described
@@ -324,6 +325,18 @@ def test_other_optimizers_and_schedulers_are_torchs():
     assert optim.RMSprop is torch.optim.RMSprop
     assert optim.lr_scheduler is torch.optim.lr_scheduler
     assert isinstance(optim.AdamW(parameters()), torch.optim.AdamW)
+
+
+def test_where_they_are():
+    assert trident.optim is optim and trident.nn.utils.clip_grad_norm_ is optim.clip_grad_norm_
+    assert trident.nn.utils.parameters_to_vector is torch.nn.utils.parameters_to_vector
+
+
+def test_optimize_leaves_optimizers_alone():
+    model = nn.Sequential(nn.Linear(3, 4), nn.GELU())
+    optimizer = torch.optim.AdamW(model.parameters())
+    trident.optimize(model)
+    assert type(optimizer) is torch.optim.AdamW and optimizer.param_groups[0]["params"][0] is model[0].weight
 
 
 def test_compiles():
