@@ -5,8 +5,8 @@ from torch.nn import functional as functional
 from torch.nn import init as init
 from torch.nn import modules as modules
 from torch.nn import parameter as parameter
-from torch.nn import utils as utils
 
+from trident.nn import utils as utils  # type: ignore[no-redef]  # in place of the one that * brought
 from trident.nn.activation import CELU as CELU
 from trident.nn.activation import ELU as ELU
 from trident.nn.activation import GELU as GELU
