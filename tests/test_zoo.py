@@ -43,6 +43,9 @@ T5 = {
     "decoder_start_token_id": 0,
 }
 BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+WHISPER = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "num_mel_bins", "vocab_size"), 16)
+WHISPER |= {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+WHISPER |= {"max_source_positions": 6, "max_target_positions": 8, "pad_token_id": 0, "decoder_start_token_id": 1}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
 # model's name -> its configuration, and what of it the zoo must find
 MODELS = {
@@ -63,9 +66,14 @@ MODELS = {
         {"MixtralRMSNorm": 5},
     ),
     "GPT2": (GPT2, {"NewGELUActivation": 2}),
-    "Bert": (BERT, {}),
-    "T5": ({**T5, "feed_forward_proj": "gated-gelu"}, {"T5LayerNorm": 7, "NewGELUActivation": 2}),
-    "ViT": ({**BERT, **IMAGE}, {}),
+    "Phi": (BERT, {"PhiMLP": 2}),
+    "Bert": (BERT, {"BertIntermediate": 2}),
+    "T5": (
+        {**T5, "feed_forward_proj": "gated-gelu"},
+        {"T5LayerNorm": 7, "NewGELUActivation": 2, "T5DenseGatedActDense": 2},
+    ),
+    "ViT": ({**BERT, **IMAGE}, {"ViTMLP": 2}),
+    "Whisper": (WHISPER, {}),
 }
 
 
@@ -80,6 +88,8 @@ def inputs(name):
     tokens = torch.arange(14).view(2, 7) % 31 + 1
     if name == "ViT":
         return {"pixel_values": torch.randn(2, 3, 8, 8)}
+    if name == "Whisper":
+        return {"input_features": torch.randn(2, 16, 12), "decoder_input_ids": tokens % 16}
     return {"input_ids": tokens, "decoder_input_ids": tokens} if name == "T5" else {"input_ids": tokens}
 
 
@@ -119,6 +129,44 @@ def test_a_models_results_stay(name):
     trident.restore(model)
     assert all("trident" not in type(m).__module__ and not hasattr(m, "_before_trident") for m in model.modules())
     torch.testing.assert_close(run(model, given)[0], y, rtol=0, atol=0)
+
+
+def layers():
+    """Classes of other libraries -> one of them, of small random weights, and the shape that it takes."""
+    names = ("timm.layers", "diffusers.models.activations", "diffusers.models.normalization")
+    T, D, N = (pytest.importorskip(name, reason="its layers are adapted") for name in names)
+    torch.manual_seed(0)
+    return {
+        "timm.RmsNorm": (T.RmsNorm(16), (3, 5, 16)),
+        "timm.Mlp": (T.Mlp(16, 24, act_layer=T.GELU), (3, 5, 16)),
+        "timm.Mlp of torch's": (T.Mlp(16, 24, norm_layer=T.LayerNorm), (3, 5, 16)),
+        "timm.GluMlp": (T.GluMlp(16, 24, act_layer=nn.SiLU), (3, 5, 16)),
+        "timm.SwiGLUPacked": (T.mlp.SwiGLUPacked(16, 24), (3, 5, 16)),
+        "timm.GluMlp of planes": (T.GluMlp(16, 24, act_layer=nn.GELU, use_conv=True), (2, 16, 4, 3)),
+        "timm.SwiGLU": (T.SwiGLU(16, 24), (3, 5, 16)),
+        "diffusers.GELU": (D.GELU(16, 24), (3, 5, 16)),
+        "diffusers.GELU of tanh": (D.GELU(16, 24, approximate="tanh"), (3, 5, 16)),
+        "diffusers.GEGLU": (D.GEGLU(16, 24), (3, 5, 16)),
+        "diffusers.SwiGLU": (D.SwiGLU(16, 24), (3, 5, 16)),
+        "diffusers.RMSNorm": (N.RMSNorm(16, 1e-5), (3, 5, 16)),
+    }
+
+
+def test_layers_of_timm_and_diffusers():
+    for name, (layer, shape) in layers().items():
+        cls, x = type(layer), torch.randn(shape, dtype=torch.float64)
+        exact = copy.deepcopy(layer).double()(x)
+        report = trident.optimize(layer, report=True)
+        assert report.swapped[""] == cls.__name__ and type(layer) is not cls, name
+        assert error([layer(x.float())], [exact]) < 1e-6, name
+
+
+def test_a_gate_that_is_none_of_ours_is_left():
+    T = pytest.importorskip("timm.layers", reason="its layers are adapted")
+    for layer in (T.GluMlp(16, 24), T.SwiGLU(16, 24, act_layer=nn.Tanh), T.Mlp(16, 24, act_layer=nn.Tanh)):
+        x = torch.randn(3, 16)
+        expected = layer(x)
+        torch.testing.assert_close(trident.optimize(layer)(x), expected)
 
 
 def test_a_causal_model_trains_saves_and_compiles(tmp_path):

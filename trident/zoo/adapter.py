@@ -1,8 +1,8 @@
 """What an adapter is, and `digest`, by which the class that it is for is told.
 
-A class is told by the source of its forward and of the methods that the forward calls, without comments, docstrings and
-annotations: libraries copy the same ten lines into a hundred classes, users copy them into their own, and a version
-that changed them is another class, which is left alone.
+A class is told by the source of its forward and of the methods and functions that the forward calls, without comments,
+docstrings and annotations: libraries copy the same ten lines into a hundred classes, users copy them into their own,
+and a version that changed them is another class, which is left alone.
 """
 
 import ast
@@ -21,7 +21,7 @@ class Adapter(NamedTuple):
 
     name: str
     forward: Callable[..., Any]
-    methods: tuple[str, ...] = ("forward",)  # what the digest is of
+    methods: tuple[str, ...] = ("forward",)  # what the digest is of; or functions of forward's own file
 
 
 NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these names must be where a forward uses them
@@ -32,7 +32,7 @@ def digest(cls: type, methods: tuple[str, ...] = ("forward",)) -> str | None:
     """Twelve hexadecimal digits; None where there is no source, or where `torch` is not torch."""
     texts = []
     for name in methods:
-        method = getattr(cls, name, None)
+        method = getattr(cls, name, None) or getattr(getattr(cls, "forward", None), "__globals__", {}).get(name)
         if not inspect.isfunction(method) or hasattr(method, "__wrapped__"):
             return None  # decorated: it does something else besides
         if any(method.__globals__.get(key, value) is not value for key, value in NAMES.items()):
