@@ -298,7 +298,7 @@ TORCH: dict[int, Callable[..., Tensor]] = {
 def _kind(name: str, input: Tensor, size: tuple[int, ...], last: bool) -> str:
     """What `crossover` knows the call by: planes go row by row there, unless they leave one value; others do not."""
     pooled = len(size)
-    if input.device.type != "cpu":
+    if not input.is_cpu:
         return name
     if size == ONE_WINDOW[pooled]:
         return f"{name} (one window)"

@@ -19,7 +19,7 @@ from torch import Tensor
 from trident.lang.tile import INTERPRETED, accumulator, load
 from trident.lang.windows import window_end, window_start
 from trident.runtime import tuning
-from trident.runtime.launch import launch
+from trident.runtime.launch import launch_planned
 
 
 @triton.jit
@@ -167,9 +167,9 @@ def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
 
 def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:
     """y [planes, OH, OW] = means of x [planes, H, W] over its windows."""
-    launch(_add_rows_kernel, plan.grid, y, x, **plan.meta)
+    launch_planned(_add_rows_kernel, plan, y, x)
 
 
 def spread(dx: Tensor, dy: Tensor, plan: tuning.Plan) -> None:
     """dx [planes, H, W] = sums of dy [planes, OH, OW] / window over the windows that hold an element."""
-    launch(_spread_rows_kernel, plan.grid, dx, dy, **plan.meta)
+    launch_planned(_spread_rows_kernel, plan, dx, dy)

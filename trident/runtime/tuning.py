@@ -15,6 +15,7 @@ class Plan(NamedTuple):
     grid: tuple[int, ...]
     meta: dict[str, Any]
     loops: bool = False  # a row does not fit into a tile: the kernel walks over it in chunks of BLOCK_N
+    ready: dict[int, Callable[..., None]] | None = None  # by a kernel's id: see `launch_planned`
 
 
 TRACED = Plan((1,), {})
@@ -23,7 +24,7 @@ TRACED = Plan((1,), {})
 def heuristic(fn: Callable[..., Plan]) -> Callable[..., Plan]:
     """Cache a heuristic by its sizes. While torch.compile traces symbolic sizes nothing is launched, so any plan does:
     asking `fn` would specialize the graph on those sizes (and sympy takes minutes over a next_power_of_2)."""
-    cached = functools.lru_cache(maxsize=4096)(fn)
+    cached = functools.lru_cache(maxsize=4096)(lambda *args: fn(*args)._replace(ready={}))
 
     @functools.wraps(fn)
     def plan(*args: object) -> Plan:
