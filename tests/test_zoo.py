@@ -1,6 +1,7 @@
 """`optimize` on models of other libraries, of small random weights: what is swapped, and that results stay."""
 
 import copy
+import inspect
 import linecache
 import pickle
 import subprocess
@@ -49,12 +50,12 @@ WHISPER |= {"max_source_positions": 6, "max_target_positions": 8, "pad_token_id"
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
 # model's name -> its configuration, and what of it the zoo must find
 MODELS = {
-    "Llama": (SMALL, {"LlamaRMSNorm": 5, "LlamaMLP": 2}),
-    "Mistral": (SMALL, {"MistralRMSNorm": 5, "MistralMLP": 2}),
-    "Qwen2": (SMALL, {"Qwen2RMSNorm": 5, "Qwen2MLP": 2}),
-    "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2}),
-    "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2}),
-    "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2}),
+    "Llama": (SMALL, {"LlamaRMSNorm": 5, "LlamaMLP": 2, "LlamaAttention": 2}),
+    "Mistral": (SMALL, {"MistralRMSNorm": 5, "MistralMLP": 2, "MistralAttention": 2}),
+    "Qwen2": (SMALL, {"Qwen2RMSNorm": 5, "Qwen2MLP": 2, "Qwen2Attention": 2}),
+    "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2, "Qwen3Attention": 2}),
+    "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2, "Gemma2Attention": 2}),
+    "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2, "Phi3Attention": 2}),
     "Mixtral": (
         {
             **SMALL,
@@ -63,10 +64,13 @@ MODELS = {
             "output_router_logits": True,
             "experts_implementation": "eager",
         },
-        {"MixtralRMSNorm": 5},
+        {"MixtralRMSNorm": 5, "MixtralAttention": 2},
     ),
+    "GPTNeoX": (BERT, {"GPTNeoXAttention": 2}),
+    "Gemma3Text": (SMALL, {"Gemma3RMSNorm": 13, "Gemma3MLP": 2, "Gemma3Attention": 2}),
+    "Olmo2": (SMALL, {"Olmo2RMSNorm": 9, "Olmo2MLP": 2, "Olmo2Attention": 2}),
     "GPT2": (GPT2, {"NewGELUActivation": 2}),
-    "Phi": (BERT, {"PhiMLP": 2}),
+    "Phi": (BERT, {"PhiMLP": 2, "PhiAttention": 2}),
     "Bert": (BERT, {"BertIntermediate": 2}),
     "T5": (
         {**T5, "feed_forward_proj": "gated-gelu"},
@@ -217,6 +221,15 @@ def test_a_loss_through_lazy_logits(name, monkeypatch):
     torch.testing.assert_close(torch.as_tensor(lazy.logits.detach()), plain.logits.detach())
 
 
+@pytest.mark.parametrize("name", ["Llama", "T5"])
+def test_compiles_whole(name):
+    model, given = build(name), inputs(name)
+    given["use_cache"] = False
+    expected = model(**given).last_hidden_state
+    compiled = torch.compile(trident.optimize(model), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**given).last_hidden_state, expected)
+
+
 def test_gradient_checkpointing():
     torch.manual_seed(0)
     model = trident.optimize(transformers.LlamaModel(transformers.LlamaConfig(**SMALL)).train())
@@ -253,6 +266,29 @@ def test_a_copy_of_the_lines_is_known_and_a_change_is_not():
     for changed in (LLAMA.replace("pow(2)", "pow(4)"), LLAMA + "        # end\n        return None\n"):
         assert zoo.adapter(like_llama(changed)) is None
     assert zoo.adapter(like_llama(LLAMA, "other")) is None
+
+
+def test_a_function_of_another_file_is_exchanged_in_copies_alone():
+    module = sys.modules["transformers.models.llama.modeling_llama"]
+    before, attention = module.apply_rotary_pos_emb, module.LlamaAttention
+    copied = zoo.rewired(attention.forward)
+    assert module.apply_rotary_pos_emb is before and attention.forward is not copied
+    assert inspect.signature(copied) == inspect.signature(attention.forward)
+    assert copied.__wrapped__.__globals__["apply_rotary_pos_emb"] is not before
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    tables = torch.randn(1, 5, 8), torch.randn(1, 5, 8)
+    ours = copied.__wrapped__.__globals__["apply_rotary_pos_emb"]
+    for options in ({}, {"unsqueeze_dim": 0}):
+        torch.testing.assert_close(ours(q, k, *tables, **options), before(q, k, *tables, **options))
+    expected = before(q, k.double(), *tables)
+    assert all(map(torch.equal, ours(q, k.double(), *tables), expected)), "what promotes is left to theirs"
+
+
+def test_a_function_that_changed_is_left(monkeypatch):
+    module = sys.modules["transformers.models.llama.modeling_llama"]
+    monkeypatch.setattr(module, "rotate_half", lambda x: -x)
+    assert zoo.rewired(module.LlamaAttention.forward) is None
+    assert zoo.rewired(nn.Linear.forward) is None and zoo.rewired(len) is None
 
 
 def test_another_torch_is_not_torch():

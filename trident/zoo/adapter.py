@@ -29,16 +29,21 @@ NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these
 
 @functools.cache
 def digest(cls: type, methods: tuple[str, ...] = ("forward",)) -> str | None:
+    """`digest_of` the methods, or of functions of these names in the file of its forward."""
+    namespace = getattr(getattr(cls, "forward", None), "__globals__", {})
+    return digest_of([getattr(cls, name, None) or namespace.get(name) for name in methods])
+
+
+def digest_of(functions: list[Any]) -> str | None:
     """Twelve hexadecimal digits; None where there is no source, or where `torch` is not torch."""
     texts = []
-    for name in methods:
-        method = getattr(cls, name, None) or getattr(getattr(cls, "forward", None), "__globals__", {}).get(name)
-        if not inspect.isfunction(method) or hasattr(method, "__wrapped__"):
+    for function in functions:
+        if not inspect.isfunction(function) or hasattr(function, "__wrapped__"):
             return None  # decorated: it does something else besides
-        if any(method.__globals__.get(key, value) is not value for key, value in NAMES.items()):
+        if any(function.__globals__.get(key, value) is not value for key, value in NAMES.items()):
             return None
         try:
-            texts.append(_plain(inspect.getsource(method)))
+            texts.append(_plain(inspect.getsource(function)))
         except (OSError, SyntaxError):
             return None
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]

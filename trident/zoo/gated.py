@@ -40,6 +40,11 @@ def _exactly(module: torch.nn.Module, cls: type) -> bool:
     return type(module) is cls or (isinstance(module, cls) and type(module).__module__ in _OURS)
 
 
+@torch.compiler.assume_constant_result  # reading source is nothing to trace
+def _written(cls: type) -> str:
+    return WRITTEN.get(digest(vars(cls).get("_before_trident", cls)) or "", "")
+
+
 def name_of(activation: Any) -> str | None:
     """silu, gelu, gelu_tanh or relu; None for anything else, and for what has hooks."""
     if not _silent(activation):
@@ -47,8 +52,7 @@ def name_of(activation: Any) -> str | None:
     for cls, name in CLASSES.items():
         if _exactly(activation, cls):
             return "gelu_tanh" if getattr(activation, "approximate", "none") == "tanh" else name
-    before = vars(type(activation)).get("_before_trident", type(activation))
-    name = WRITTEN.get(digest(before) or "", "")
+    name = _written(type(activation))
     if name != "act":
         return name or None
     held, options = activation.act, {}
