@@ -16,6 +16,7 @@ import trident
 from trident import zoo
 from trident.bench.models import mend_torchvision
 from trident.optimize.logits import Logits
+from trident.zoo.attention import attention
 
 pytestmark = pytest.mark.once
 
@@ -189,6 +190,27 @@ def test_a_causal_model_trains_saves_and_compiles(tmp_path):
     new = model.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     plain = again.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     assert torch.equal(new, plain)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["Llama", "T5", "Whisper", "GPT2", "Bert", "ViT"])
+def test_attention_by_its_name(name, masked):
+    model, given = build(name).double(), inputs(name)
+    given = {key: t.double() if t.is_floating_point() else t for key, t in given.items()}
+    if masked and "input_ids" in given:
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+        given["attention_mask"][0, :3] = 0
+    expected = run(model, given)
+    zoo.register_attention()
+    model.set_attn_implementation("trident")
+    assert model.config._attn_implementation == "trident"
+    torch.testing.assert_close(run(model, given), expected)
+
+
+def test_attention_refuses_what_it_lacks():
+    q = torch.randn(1, 2, 4, 8)
+    with pytest.raises(ValueError, match="softcap"):
+        attention(nn.Module(), q, q, q, None, softcap=30.0)
 
 
 CAUSAL = {
