@@ -1,4 +1,5 @@
 """Adaptive average pooling of planes whose rows are long: H first, then W. See `_adaptive_avg_pool` for the formulas.
+Without the division it is nearest neighbours by whole factors (_resample.py), whose forward is `spread`.
 
 forward     the rows of x under one row of windows are added, whole rows of memory; the sum of each window is then
             taken from that one row, by gathering. It lies in a cache, and is far shorter than x.
@@ -47,9 +48,9 @@ def shifted(b, J: tl.constexpr, BLOCK: tl.constexpr):
 def _add_rows_kernel(
     y, x, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, LEAST: tl.int32, MOST: tl.int32, ROWS: tl.int32,
-    SPAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
+    MEAN: tl.constexpr, SPAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """y [M, OW] = means of x [planes, H, W] over windows; M = planes OH. A program makes ROWS rows.
+    """y [M, OW] = means (else sums) of x [planes, H, W] over windows; M = planes OH. A program makes ROWS rows.
 
     LEAST, MOST: how many of the SPANs that a window is gathered in every window has, and its most elements.
     SIDE_BY_SIDE: the elements of each window, if those are a power of two, else 0.
@@ -77,16 +78,22 @@ def _add_rows_kernel(
                 b_y += tl.gather(b_s, tl.minimum(start + k * SPAN, BLOCK_W - 1), 0)
             for k in range(SPAN * LEAST, MOST):
                 b_y += tl.where(k < width, tl.gather(b, tl.minimum(start + k, BLOCK_W - 1), 0), 0.0)
-        tl.store(y + m * OW + outs, b_y / (width * (past - first)).to(b_y.dtype), outs < OW)
+        if MEAN:
+            b_y /= (width * (past - first)).to(b_y.dtype)
+        tl.store(y + m * OW + outs, b_y, outs < OW)
 
 
 @triton.jit
-def _spread_row(dy, m, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr):
-    """Row m of dy [M, OW] over its windows' sizes, spread along W: [BLOCK_W]."""
-    o = (m % OH).to(tl.int32)
-    height = window_end(o, AH, BH, 0, 0, True) - window_start(o, AH, BH, 0, True)
+def _spread_row(
+    dy, m, OH, OW, AH, BH, window, shared, width, outs,
+    MEAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """Row m of dy [M, OW], over its windows' sizes if these have means, spread along W: [BLOCK_W]."""
     b_dy = load(dy + m * OW + outs, outs < OW)
-    b_dy = b_dy / (width * height).to(b_dy.dtype)
+    if MEAN:
+        o = (m % OH).to(tl.int32)
+        height = window_end(o, AH, BH, 0, 0, True) - window_start(o, AH, BH, 0, True)
+        b_dy = b_dy / (width * height).to(b_dy.dtype)
     if SIDE_BY_SIDE:
         b = tl.reshape(tl.broadcast_to(b_dy[:, None], (BLOCK_W // SIDE_BY_SIDE, SIDE_BY_SIDE)), (BLOCK_W,))
     else:
@@ -98,7 +105,7 @@ def _spread_row(dy, m, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE
 def _spread_rows_kernel(
     dx, dy, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, ROWS: tl.int32,
-    SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
+    MEAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """dx [planes, H, W] from dy [M, OW], M = planes OH; a program takes ROWS rows of dy. No window is short of x."""
     begin = tl.program_id(0) * tl.full((), ROWS, tl.int64)
@@ -106,7 +113,7 @@ def _spread_rows_kernel(
     width = _widths(outs, _over(outs * AW, BW), AW, BW)
     window = tl.minimum(_over((lanes + 1) * BW + AW - 1, AW) - 1, OW - 1)  # the last one that begins at or before
     shared = (window > 0) & (_over(window * AW + BW - 1, BW) > lanes)  # with the one before
-    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE, BLOCK_W)
+    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, width, outs, MEAN, SIDE_BY_SIDE, BLOCK_W)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
@@ -118,7 +125,7 @@ def _spread_rows_kernel(
         for h in range(first, past - both):
             tl.store(row + h * W, b, lanes < W)
         b_next = _spread_row(
-            dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE, BLOCK_W
+            dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, width, outs, MEAN, SIDE_BY_SIDE, BLOCK_W
         )
         for h in range(past - both, past):
             tl.store(row + h * W, b + b_next, lanes < W)
@@ -165,11 +172,11 @@ def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
     return (span - 1) * W * 3 + (least // span + most - least // span * span) * OW * 22
 
 
-def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:
-    """y [planes, OH, OW] = means of x [planes, H, W] over its windows."""
-    launch(_add_rows_kernel, plan.grid, y, x, **plan.meta)
+def add(y: Tensor, x: Tensor, plan: tuning.Plan, mean: bool = True) -> None:
+    """y [planes, OH, OW] = means, or sums, of x [planes, H, W] over its windows."""
+    launch(_add_rows_kernel, plan.grid, y, x, **plan.meta, MEAN=mean)
 
 
-def spread(dx: Tensor, dy: Tensor, plan: tuning.Plan) -> None:
-    """dx [planes, H, W] = sums of dy [planes, OH, OW] / window over the windows that hold an element."""
-    launch(_spread_rows_kernel, plan.grid, dx, dy, **plan.meta)
+def spread(dx: Tensor, dy: Tensor, plan: tuning.Plan, mean: bool = True) -> None:
+    """dx [planes, H, W] = sums of dy [planes, OH, OW], / window if it took means, over the windows that hold it."""
+    launch(_spread_rows_kernel, plan.grid, dx, dy, **plan.meta, MEAN=mean)
