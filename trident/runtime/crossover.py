@@ -113,6 +113,8 @@ _NEVER_NATIVE = {
         *_dims("adaptive_avg_pool", way=" (one window)"),
         *("adaptive_avg_pool1d (uneven)", "adaptive_avg_pool2d (channels_last) (uneven)"),
         *(*_dims("adaptive_max_pool", way=" (one window)"), *_dims("adaptive_max_pool", (2, 3), LAST)),
+        "max_pool1d (forward alone)",
+        *(*_dims("max_pool", (2, 3), " (gradient)"), *_dims("adaptive_max_pool", (2, 3), " (gradient)")),
         *(*_dims("avg_pool", (2, 3), LAST), *_dims("max_pool", (2, 3), LAST), *_dims("max_unpool")),
         *(*_dims("avg_pool", way=" (far apart)"), *_dims("max_pool", way=" (far apart)")),
         *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
