@@ -44,40 +44,74 @@ def shifted(b, J: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _neighbours(b, N: tl.constexpr, S: tl.constexpr):
+    """b [N S] -> [N]: sums of S neighbours. Few are shuffled apart: 512 to 256 takes 15 ns of a CPU, a sum took 50."""
+    if S == 2:
+        even, odd = tl.split(tl.reshape(b, (N, 2)))
+        b_y = even + odd
+    elif S == 4:
+        even, odd = tl.split(tl.reshape(b, (2 * N, 2)))
+        even, odd = tl.split(tl.reshape(even + odd, (N, 2)))
+        b_y = even + odd
+    else:
+        b_y = tl.sum(tl.reshape(b, (N, S)), axis=1)
+    return b_y
+
+
+@triton.jit
+def _spans(b, SPAN: tl.constexpr, BLOCK: tl.constexpr):
+    """b [BLOCK] -> sums of SPAN neighbours from each element on, by doubling: log2(SPAN) to twice as many passes."""
+    BITS: tl.constexpr = SPAN.bit_length()
+    b_s = b
+    for bit in tl.static_range(BITS - 2, -1, -1):
+        b_s += shifted(b_s, SPAN >> (bit + 1), BLOCK)
+        if (SPAN >> bit) % 2 == 1:
+            b_s += shifted(b, (SPAN >> bit) - 1, BLOCK)
+    return b_s
+
+
+@triton.jit
 def _add_rows_kernel(
     y, x, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, LEAST: tl.int32, MOST: tl.int32, ROWS: tl.int32,
-    SPAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
+    SPAN: tl.constexpr, SPANS: tl.constexpr, MORE: tl.constexpr,
+    SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """y [M, OW] = means of x [planes, H, W] over windows; M = planes OH. A program makes ROWS rows.
 
     LEAST, MOST: how many of the SPANs that a window is gathered in every window has, and its most elements.
+    SPANS: LEAST, if that is 1, else 0. MORE: elements after them, at most, up to 2 (for many).
     SIDE_BY_SIDE: the elements of each window, if those are a power of two, else 0.
     """
     begin = tl.program_id(0) * tl.full((), ROWS, tl.int64)
     lanes, outs = tl.arange(0, BLOCK_W), tl.arange(0, BLOCK_O)
     start = _over(outs * AW, BW)
     width = _widths(outs, start, AW, BW)
+    none = tl.reshape(accumulator(x, 1, BLOCK_O), (BLOCK_O,))
+    share = 1.0 / (width + none)
     start = tl.minimum(start, BLOCK_W - 1)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
         first, past = window_start(o, AH, BH, 0, True), window_end(o, AH, BH, 0, 0, True)
         b = tl.reshape(accumulator(x, 1, BLOCK_W), (BLOCK_W,))
+        row = x + plane * H * W + lanes
         for h in range(first, past):
-            b += load(x + (plane * H + h) * W + lanes, lanes < W)
+            b += load(row + h * W, lanes < W)
         if SIDE_BY_SIDE:
-            b_y = tl.sum(tl.reshape(b, (BLOCK_O, SIDE_BY_SIDE)), axis=1)
+            b_y = _neighbours(b, BLOCK_O, SIDE_BY_SIDE)
         else:
-            b_s = b
-            for j in tl.static_range(1, SPAN):
-                b_s += shifted(b, j, BLOCK_W)
+            b_s = _spans(b, SPAN, BLOCK_W)
             b_y = tl.gather(b_s, start, 0)
-            for k in range(1, LEAST):
-                b_y += tl.gather(b_s, tl.minimum(start + k * SPAN, BLOCK_W - 1), 0)
-            for k in range(SPAN * LEAST, MOST):
-                b_y += tl.where(k < width, tl.gather(b, tl.minimum(start + k, BLOCK_W - 1), 0), 0.0)
-        tl.store(y + m * OW + outs, b_y / (width * (past - first)).to(b_y.dtype), outs < OW)
+            if SPANS != 1:
+                for k in range(1, LEAST):
+                    b_y += tl.gather(b_s, tl.minimum(start + k * SPAN, BLOCK_W - 1), 0)
+            if MORE > 1:
+                for k in range(SPAN * LEAST, MOST - 1):
+                    b_y += tl.where(k < width, tl.gather(b, tl.minimum(start + k, BLOCK_W - 1), 0), 0.0)
+            if MORE:
+                b_y += tl.where(width >= MOST, tl.gather(b, tl.minimum(start + (MOST - 1), BLOCK_W - 1), 0), 0.0)
+        tl.store(y + m * OW + outs, b_y * share * (1.0 / (past - first).to(b_y.dtype)), outs < OW)
 
 
 @triton.jit
@@ -150,19 +184,26 @@ def plan(
     elif not forward and H == OH:  # a row of dx for each of dy: gathering it costs more than writing it
         return ELSEWHERE
     if forward and meta["SIDE_BY_SIDE"]:
-        meta |= {"SPAN": 1, "LEAST": 1, "MOST": AW}
+        meta |= {"SPAN": 1, "SPANS": 1, "MORE": 0, "LEAST": 1, "MOST": AW}
     elif forward:
         # windows have ceil(A / B) to ceil((A - 1) / B) + 1 elements, and both are found
         most = tuning.cdiv(AW - 1, BW) + 1
         least = most if (AW - 1) % BW == 0 else most - 1
-        span = min(range(1, 9), key=lambda span: _cycles(span, W, OW, least, most))
-        meta |= {"SPAN": span, "LEAST": least // span, "MOST": most}
+        span = min(range(1, 33), key=lambda span: _cycles(span, W, OW, least, most))
+        spans = least // span
+        meta |= {"SPAN": span, "LEAST": spans, "MOST": most}
+        # few kinds of code, as each is compiled: what is one is no loop
+        meta |= {"SPANS": 1 if spans == 1 else 0, "MORE": min(2, most - spans * span)}
     return tuning.Plan(tiles.grid, meta)
 
 
 def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
-    """Of 16 rows of windows (Zen 4): a gather takes 22 for 16 outputs, a shifted sum 3 for 16 elements."""
-    return (span - 1) * W * 3 + (least // span + most - least // span * span) * OW * 22
+    """Of 16 rows of windows (Zen 4): a pass of shifted sums takes 3 for 16 elements; for 16 outputs a gather takes 22,
+    and a pick from registers, where their windows begin within 64 elements, 9."""
+    if span > least:
+        return 1 << 40
+    passes = span.bit_length() - 1 + span.bit_count() - 1
+    return passes * W * 3 + (least // span + most - least // span * span) * OW * (9 if 15 * W < 63 * OW else 22)
 
 
 def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:
