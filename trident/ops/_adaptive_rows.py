@@ -37,6 +37,12 @@ def _widths(outs, start, A, B):
 
 
 @triton.jit
+def _share(x, width, BLOCK: tl.constexpr):
+    """1 / width [BLOCK], in the type that elements of x are summed in: made once, where each row would divide."""
+    return 1.0 / (width + tl.reshape(accumulator(x, 1, BLOCK), (BLOCK,)))
+
+
+@triton.jit
 def shifted(b, J: tl.constexpr, BLOCK: tl.constexpr):
     """b [BLOCK], J elements down; what the last J lanes hold is not told."""
     at = tl.arange(0, BLOCK) + J  # not cut off where nothing checks it: so it stays one vector load on CPUs
@@ -87,8 +93,7 @@ def _add_rows_kernel(
     lanes, outs = tl.arange(0, BLOCK_W), tl.arange(0, BLOCK_O)
     start = _over(outs * AW, BW)
     width = _widths(outs, start, AW, BW)
-    none = tl.reshape(accumulator(x, 1, BLOCK_O), (BLOCK_O,))
-    share = 1.0 / (width + none)
+    share = _share(x, width, BLOCK_O)
     start = tl.minimum(start, BLOCK_W - 1)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
@@ -115,13 +120,15 @@ def _add_rows_kernel(
 
 
 @triton.jit
-def _spread_row(dy, m, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr):
+def _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr):
     """Row m of dy [M, OW] over its windows' sizes, spread along W: [BLOCK_W]."""
     o = (m % OH).to(tl.int32)
     height = window_end(o, AH, BH, 0, 0, True) - window_start(o, AH, BH, 0, True)
     b_dy = load(dy + m * OW + outs, outs < OW)
-    b_dy = b_dy / (width * height).to(b_dy.dtype)
-    if SIDE_BY_SIDE:
+    b_dy = b_dy * (share * (1.0 / height.to(b_dy.dtype)))
+    if SIDE_BY_SIDE == 2:  # CPUs shuffle two tiles into one
+        b = tl.reshape(tl.join(b_dy, b_dy), (BLOCK_W,))
+    elif SIDE_BY_SIDE:
         b = tl.reshape(tl.broadcast_to(b_dy[:, None], (BLOCK_W // SIDE_BY_SIDE, SIDE_BY_SIDE)), (BLOCK_W,))
     else:
         b = tl.gather(b_dy, window, 0) + tl.where(shared, tl.gather(b_dy, tl.maximum(window - 1, 0), 0), 0.0)
@@ -132,31 +139,39 @@ def _spread_row(dy, m, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE
 def _spread_rows_kernel(
     dx, dy, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, ROWS: tl.int32,
-    SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
+    SHARED: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """dx [planes, H, W] from dy [M, OW], M = planes OH; a program takes ROWS rows of dy. No window is short of x."""
+    """dx [planes, H, W] from dy [M, OW], M = planes OH; a program takes ROWS rows of dy. No window is short of x.
+
+    SHARED: a row of x may lie in two rows of windows.
+    """
     begin = tl.program_id(0) * tl.full((), ROWS, tl.int64)
     lanes, outs = tl.arange(0, BLOCK_W), tl.arange(0, BLOCK_O)
-    width = _widths(outs, _over(outs * AW, BW), AW, BW)
+    share = _share(dy, _widths(outs, _over(outs * AW, BW), AW, BW), BLOCK_O)
     window = tl.minimum(_over((lanes + 1) * BW + AW - 1, AW) - 1, OW - 1)  # the last one that begins at or before
     shared = (window > 0) & (_over(window * AW + BW - 1, BW) > lanes)  # with the one before
-    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE, BLOCK_W)
+    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
         first, past = window_start(o, AH, BH, 0, True), window_end(o, AH, BH, 0, 0, True)
-        # rows that this row of windows shares with the one before are that one's to write, and it has one such row
-        first += ((o > 0) & (window_end(o - 1, AH, BH, 0, 0, True) > first)).to(tl.int32)
-        both = ((o + 1 < OH) & (window_start(o + 1, AH, BH, 0, True) < past)).to(tl.int32)
         row = dx + plane * H * W + lanes
-        for h in range(first, past - both):
-            tl.store(row + h * W, b, lanes < W)
-        b_next = _spread_row(
-            dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, width, outs, SIDE_BY_SIDE, BLOCK_W
-        )
-        for h in range(past - both, past):
-            tl.store(row + h * W, b + b_next, lanes < W)
-        b = b_next
+        if SHARED:
+            # rows that this row of windows shares with the one before are that one's to write, which has one such row
+            first += ((o > 0) & (window_end(o - 1, AH, BH, 0, 0, True) > first)).to(tl.int32)
+            both = ((o + 1 < OH) & (window_start(o + 1, AH, BH, 0, True) < past)).to(tl.int32)
+            for h in range(first, past - both):
+                tl.store(row + h * W, b, lanes < W)
+            b_next = _spread_row(
+                dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W
+            )
+            for h in range(past - both, past):
+                tl.store(row + h * W, b + b_next, lanes < W)
+            b = b_next
+        else:
+            b = _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W)
+            for h in range(first, past):
+                tl.store(row + h * W, b, lanes < W)
 
 
 WIDEST = 2**31 - 2**20  # positions that are counted in 32 bits
@@ -183,6 +198,8 @@ def plan(
         meta |= {"BLOCK_W": block_w, "BLOCK_O": block_w // AW}
     elif not forward and H == OH:  # a row of dx for each of dy: gathering it costs more than writing it
         return ELSEWHERE
+    if not forward:
+        meta["SHARED"] = BH != 1
     if forward and meta["SIDE_BY_SIDE"]:
         meta |= {"SPAN": 1, "SPANS": 1, "MORE": 0, "LEAST": 1, "MOST": AW}
     elif forward:
