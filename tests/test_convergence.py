@@ -84,7 +84,8 @@ def exact(name):
     return run(name, torch.float64)
 
 
-IN_CI = [(name, torch.float32) for name in mini.MODELS]
+# half a minute on one core, most of it compilation; the others share most of their kernels
+IN_CI = [(name, torch.float32) for name in ("llama", "bert", "resnet", "unet")]
 ALL = [(name, dtype) for dtype in (torch.float32, torch.bfloat16) for name in mini.MODELS]
 
 
@@ -94,6 +95,5 @@ def test_fifty_steps(name, dtype):
     assert losses[-5:].mean() < 0.8 * losses[:5].mean(), "it learns"
     noise = [far(run(name, dtype, turned=turned), exact(name)) for turned in (False, True)]
     ours = far(run(name, dtype, trident.optimize), exact(name))
-    print(name, dtype, ours, noise)
     for key, distance in ours.items():
         assert distance <= 3 * max(n[key] for n in noise), key
