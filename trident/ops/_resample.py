@@ -217,18 +217,18 @@ BLOCKS = {
 }
 
 
-def _blocks(how: str, x: Tensor, size: Sequence[int], a: Sequence[float]) -> tuning.Plan:
-    """The launch where y is nearest neighbours by a power of two in H and in W: an element of x is a block of y, or a
-    block is summed for the gradient. Without a grid where it is not. (float32 is exact there: y is what taps say.)"""
-    small, large = (size, x.shape) if how.endswith("_grad") else (x.shape, size)
-    if x.dim() != 4 or not all(isinstance(n, int) for n in (*small, *large)):
-        return _adaptive_rows.ELSEWHERE
-    for few, many, factor in zip(small[2:], large[2:], a[2:], strict=True):
+@tuning.heuristic
+def _blocks(grad: bool, device: torch.device, *numbers: float) -> tuning.Plan:
+    """The launch where y [N, C, H, W] is nearest neighbours by a power of two in H and in W: an element of x is a block
+    of y, or a block is summed for the gradient. Without a grid where it is not. (float32 is exact there: y is what taps
+    say.) numbers: the sizes of x, those of y, and the scale factors."""
+    x, y, a = (numbers[i : i + 4] for i in (0, 4, 8))
+    (OH, OW), (H, W) = ([int(n) for n in of[2:]] for of in ((y, x) if grad else (x, y)))
+    for few, many, factor in zip((OH, OW), (H, W), a[2:], strict=True):
         each = many // few
         if many % few or each & (each - 1) or factor not in (0, each):
             return _adaptive_rows.ELSEWHERE
-    (OH, OW), (H, W), numel = small[2:], large[2:], math.prod(large)
-    return _adaptive_rows.plan(how.endswith("_grad"), numel, 1, 1, H, OH, W, OW, x.device, False)
+    return _adaptive_rows.plan(grad, int(x[0] * x[1]) * H * W, 1, 1, H, OH, W, OW, device, False)
 
 
 @op("resample")
@@ -243,9 +243,11 @@ def resample(
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
     last = form != torch.contiguous_format
-    if not last and how in BLOCKS and (blocks := _blocks(how, x, size, a)).grid:
-        BLOCKS[how](y, x, blocks)
-        return y
+    if how in BLOCKS and not last and y.dim() == 4:
+        blocks = _blocks(how.endswith("_grad"), x.device, *x.shape, *size, *a)
+        if blocks.grid:
+            BLOCKS[how](y, x, blocks)
+            return y
 
     def order(numbers: Sequence[float]) -> list[float]:
         return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)

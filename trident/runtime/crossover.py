@@ -81,6 +81,7 @@ _LEAST_NATIVE = {
     ),
     1048576: (
         *CONV_LONG,
+        "softmax (inner) (gradient)",
         "linear_cross_entropy",
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
