@@ -127,6 +127,7 @@ from trident.ops._regression_loss import mse_loss as mse_loss
 from trident.ops._regression_loss import poisson_nll_loss as poisson_nll_loss
 from trident.ops._regression_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._rms_norm import rms_norm as rms_norm
+from trident.ops._rotary import rotary_embedding as rotary_embedding
 from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._shift_gelu import shift_gelu as shift_gelu
 from trident.ops._shuffle import channel_shuffle as channel_shuffle

@@ -98,6 +98,7 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"cosine_embedding_loss": (1.2, None), "binary_cross_entropy": (1.75, 1.5), "poisson_nll_loss": (1.75, 1.6)},
         **{"binary_cross_entropy_with_logits": (1.9, 1.8), "multilabel_soft_margin_loss": (1.75, 1.5)},
         **{"pairwise_distance.one": (2.1, 1.75), "masked_softmax.1": (1.6, None)},
+        **{"rotary_embedding": (2.6, None)},
         **{"argmax": (2.1, 3.1), "argmin": (2.1, 3.0)},  # a gather, to have what can be differentiated
     },
     "results of a kernel are summed or combined by torch's operators, and few elements are asked for": {

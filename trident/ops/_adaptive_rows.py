@@ -1,4 +1,5 @@
 """Adaptive average pooling of planes whose rows are long: H first, then W. See `_adaptive_avg_pool` for the formulas.
+Without the division it is nearest neighbours by whole factors (_resample.py), whose forward is `spread`.
 
 forward     the rows of x under one row of windows are added, whole rows of memory; the sum of each window is then
             taken from that one row, by gathering. It lies in a cache, and is far shorter than x.
@@ -80,10 +81,10 @@ def _spans(b, SPAN: tl.constexpr, BLOCK: tl.constexpr):
 def _add_rows_kernel(
     y, x, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, LEAST: tl.int32, MOST: tl.int32, ROWS: tl.int32,
-    SPAN: tl.constexpr, SPANS: tl.constexpr, MORE: tl.constexpr,
+    MEAN: tl.constexpr, SPAN: tl.constexpr, SPANS: tl.constexpr, MORE: tl.constexpr,
     SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
-    """y [M, OW] = means of x [planes, H, W] over windows; M = planes OH. A program makes ROWS rows.
+    """y [M, OW] = means (else sums) of x [planes, H, W] over windows; M = planes OH. A program makes ROWS rows.
 
     LEAST, MOST: how many of the SPANs that a window is gathered in every window has, and its most elements.
     SPANS: LEAST, if that is 1, else 0. MORE: elements after them, at most, up to 2 (for many).
@@ -116,16 +117,22 @@ def _add_rows_kernel(
                     b_y += tl.where(k < width, tl.gather(b, tl.minimum(start + k, BLOCK_W - 1), 0), 0.0)
             if MORE:
                 b_y += tl.where(width >= MOST, tl.gather(b, tl.minimum(start + (MOST - 1), BLOCK_W - 1), 0), 0.0)
-        tl.store(y + m * OW + outs, b_y * share * (1.0 / (past - first).to(b_y.dtype)), outs < OW)
+        if MEAN:
+            b_y *= share * (1.0 / (past - first).to(b_y.dtype))
+        tl.store(y + m * OW + outs, b_y, outs < OW)
 
 
 @triton.jit
-def _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr):
-    """Row m of dy [M, OW] over its windows' sizes, spread along W: [BLOCK_W]."""
-    o = (m % OH).to(tl.int32)
-    height = window_end(o, AH, BH, 0, 0, True) - window_start(o, AH, BH, 0, True)
+def _spread_row(
+    dy, m, OH, OW, AH, BH, window, shared, share, outs,
+    MEAN: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
+    """Row m of dy [M, OW], over its windows' sizes if these have means, spread along W: [BLOCK_W]."""
     b_dy = load(dy + m * OW + outs, outs < OW)
-    b_dy = b_dy * (share * (1.0 / height.to(b_dy.dtype)))
+    if MEAN:
+        o = (m % OH).to(tl.int32)
+        height = window_end(o, AH, BH, 0, 0, True) - window_start(o, AH, BH, 0, True)
+        b_dy = b_dy * (share * (1.0 / height.to(b_dy.dtype)))
     if SIDE_BY_SIDE == 2:  # CPUs shuffle two tiles into one
         b = tl.reshape(tl.join(b_dy, b_dy), (BLOCK_W,))
     elif SIDE_BY_SIDE:
@@ -139,7 +146,7 @@ def _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE
 def _spread_rows_kernel(
     dx, dy, M, H: tl.int32, W: tl.int32, OH: tl.int32, OW: tl.int32,
     AH: tl.int32, BH: tl.int32, AW: tl.int32, BW: tl.int32, ROWS: tl.int32,
-    SHARED: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
+    MEAN: tl.constexpr, SHARED: tl.constexpr, SIDE_BY_SIDE: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: skip
     """dx [planes, H, W] from dy [M, OW], M = planes OH; a program takes ROWS rows of dy. No window is short of x.
 
@@ -150,7 +157,7 @@ def _spread_rows_kernel(
     share = _share(dy, _widths(outs, _over(outs * AW, BW), AW, BW), BLOCK_O)
     window = tl.minimum(_over((lanes + 1) * BW + AW - 1, AW) - 1, OW - 1)  # the last one that begins at or before
     shared = (window > 0) & (_over(window * AW + BW - 1, BW) > lanes)  # with the one before
-    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W)
+    b = _spread_row(dy, begin, OH, OW, AH, BH, window, shared, share, outs, MEAN, SIDE_BY_SIDE, BLOCK_W)
     for m in range(begin, tl.minimum(begin + ROWS, M)):
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
@@ -163,13 +170,13 @@ def _spread_rows_kernel(
             for h in range(first, past - both):
                 tl.store(row + h * W, b, lanes < W)
             b_next = _spread_row(
-                dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W
+                dy, tl.minimum(m + 1, M - 1), OH, OW, AH, BH, window, shared, share, outs, MEAN, SIDE_BY_SIDE, BLOCK_W
             )
             for h in range(past - both, past):
                 tl.store(row + h * W, b + b_next, lanes < W)
             b = b_next
         else:
-            b = _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, SIDE_BY_SIDE, BLOCK_W)
+            b = _spread_row(dy, m, OH, OW, AH, BH, window, shared, share, outs, MEAN, SIDE_BY_SIDE, BLOCK_W)
             for h in range(first, past):
                 tl.store(row + h * W, b, lanes < W)
 
@@ -180,9 +187,10 @@ ELSEWHERE = tuning.Plan((), {})  # the plan of what these kernels do not do
 
 @tuning.heuristic
 def plan(
-    forward: bool, numel: int, D: int, OD: int, H: int, OH: int, W: int, OW: int, device: torch.device
-) -> tuning.Plan:
-    """The launch of either kernel for an x of numel elements, or ELSEWHERE."""
+    forward: bool, numel: int, D: int, OD: int, H: int, OH: int, W: int, OW: int, device: torch.device,
+    mean: bool = True,
+) -> tuning.Plan:  # fmt: skip
+    """The launch of either kernel for an x of numel elements, or ELSEWHERE. mean: else sums."""
     widest = max(H * (OH + 1), W * (OW + 1)) > WIDEST
     if D != 1 or OD != 1 or widest or not (forward or (OH <= H and OW <= W)):
         return ELSEWHERE
@@ -191,7 +199,19 @@ def plan(
     tiles = tuning.pooled_rows(M, numel, W, OW, device)
     if not tiles.grid:
         return ELSEWHERE
-    meta = {"M": M, "H": H, "W": W, "OH": OH, "OW": OW, "AH": AH, "BH": BH, "AW": AW, "BW": BW, **tiles.meta}
+    meta = {
+        "MEAN": mean,
+        "M": M,
+        "H": H,
+        "W": W,
+        "OH": OH,
+        "OW": OW,
+        "AH": AH,
+        "BH": BH,
+        "AW": AW,
+        "BW": BW,
+        **tiles.meta,
+    }
     meta["SIDE_BY_SIDE"] = AW if BW == 1 and tuning.power_of_2(AW) == AW else 0
     if meta["SIDE_BY_SIDE"]:
         block_w = max(meta["BLOCK_W"], AW)
@@ -224,10 +244,10 @@ def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
 
 
 def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:
-    """y [planes, OH, OW] = means of x [planes, H, W] over its windows."""
+    """y [planes, OH, OW] = means, or sums, of x [planes, H, W] over its windows."""
     launch_planned(_add_rows_kernel, plan, y, x)
 
 
 def spread(dx: Tensor, dy: Tensor, plan: tuning.Plan) -> None:
-    """dx [planes, H, W] = sums of dy [planes, OH, OW] / window over the windows that hold an element."""
+    """dx [planes, H, W] = sums of dy [planes, OH, OW], / window if it took means, over the windows that hold it."""
     launch_planned(_spread_rows_kernel, plan, dx, dy)

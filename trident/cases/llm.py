@@ -1,0 +1,55 @@
+"""Cases of operators of language models that torch lacks. The references are their formulas in torch's operators."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import trident.functional as T
+from trident.cases.case import Case, Shape, randn
+
+
+def _rotary(
+    shape: Shape, group: int = 1, sequence: int = -2, turned: int = 8, half: bool = False, batched: bool = False,
+    interleaved: bool = False,
+) -> Case:  # fmt: skip
+    """turned: eighths of a head. half: tables have a number for each pair."""
+
+    def tables(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of numbers that every dtype holds exactly, no two alike: a pair's need not be one angle's."""
+        L, D = x.shape[sequence], x.shape[-1] * turned // 8 // (2 if half else 1)
+        at = torch.arange((x.shape[0] if batched else 1) * L * D, device=x.device).view(-1, L, D)
+        cos, sin = ((at * step % 97 - 48) / 64 for step in (29, 37))
+        return tuple((t if batched else t[0]).to(x.dtype) for t in (cos, sin))
+
+    def reference(q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        E, R = q.shape[-1], q.shape[-1] * turned // 8
+        cos, sin = (t.unsqueeze(-5 - sequence) for t in tables(q))
+        if half:
+            cos, sin = (t.repeat_interleave(2, -1) if interleaved else t.tile(2) for t in (cos, sin))
+        i = torch.arange(E, device=q.device)
+        if interleaved:
+            partner, first = i + 1 - i % 2 * 2, i % 2 == 0
+        else:
+            partner, first = torch.where(i < R // 2, i + R // 2, i - R // 2), i < R // 2
+        cos, sin = F.pad(cos, (0, E - R), value=1.0), F.pad(torch.where(first[:R], -sin, sin), (0, E - R))
+        return tuple(x * cos + x[..., torch.where(i < R, partner, i)] * sin for x in (q, k))
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        other = list(shape)
+        other[-5 - sequence] //= group
+        return [randn(*shape), randn(*other)]
+
+    def ours(q: torch.Tensor, k: torch.Tensor) -> Any:
+        R = q.shape[-1] * turned // 8 if half else None
+        return T.rotary_embedding(q, k, *tables(q), sequence_dim=sequence, rotary_dim=R, interleaved=interleaved)
+
+    shapes = (shape, (*shape[:-3], *(n + 40 if at == sequence + 3 else n for at, n in enumerate(shape[-3:]))))
+    return Case(ours, reference, shapes, inputs=inputs, bench=((1, 4, 16, 64), (1, 8, 256, 64), (1, 16, 2048, 128)))
+
+
+CASES: dict[str, Case] = {
+    "rotary_embedding": _rotary((2, 4, 5, 12), group=2, batched=True),
+    "rotary_embedding.interleaved": _rotary((2, 5, 2, 16), sequence=-3, turned=6, half=True, interleaved=True),
+    "rotary_embedding.partial": _rotary((3, 5, 16), turned=5),
+}
