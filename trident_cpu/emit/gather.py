@@ -177,8 +177,8 @@ def _pick(fe: FunctionEmitter, name: str, begin: str, places: str, registers: in
             pair.append(b.value(f"load {FLOATS}, ptr {address}, align 4"))
         pick = "x86.avx512.vpermi2var.ps.512"
         halves.append(b.call(pick, FLOATS, (FLOATS, pair[0]), (INTS, places), (FLOATS, pair[1]), suffix=""))
-    found = halves[-1]
-    for at, half in reversed(list(enumerate(halves[:-1]))):
-        low = b.value(f"icmp ult {INTS} {places}, {b.splat('i32', str(2 * GROUP * (at + 1)), GROUP)}")
-        found = b.value(f"select <16 x i1> {low}, {FLOATS} {half}, {FLOATS} {found}")
+    found = halves.pop()
+    while halves:
+        low = b.value(f"icmp ult {INTS} {places}, {b.splat('i32', str(2 * GROUP * len(halves)), GROUP)}")
+        found = b.value(f"select <16 x i1> {low}, {FLOATS} {halves.pop()}, {FLOATS} {found}")
     return found
