@@ -236,11 +236,12 @@ def plan(
 
 def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
     """Of 16 rows of windows (Zen 4): a pass of shifted sums takes 3 for 16 elements; for 16 outputs a gather takes 22,
-    and a pick from registers, where their windows begin within 64 elements, 9."""
+    and picks from registers, where their windows begin within 64 elements, 9, within 128 elements 16."""
     if span > least:
         return 1 << 40
     passes = span.bit_length() - 1 + span.bit_count() - 1
-    return passes * W * 3 + (least // span + most - least // span * span) * OW * (9 if 15 * W < 63 * OW else 22)
+    pick = 9 if 15 * W < 63 * OW else 16 if 15 * W < 127 * OW else 22
+    return passes * W * 3 + (least // span + most - least // span * span) * OW * pick
 
 
 def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:

@@ -120,19 +120,23 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     return None
 
 
+_transforms, _wrapped = torch._C._functorch.peek_interpreter_stack, torch._C._functorch.is_functorch_wrapped_tensor
+_tracing = torch._C._get_tracing_state
+
+
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _transforms() is not None:
         return "inside a torch.func transform"
     for t in tensors:
         if isinstance(t, Tensor):
             if t.is_neg():
                 return "a lazily negated tensor"
-            if torch._C._functorch.is_functorch_wrapped_tensor(t):
+            if _wrapped(t):
                 return "a tensor that outlived its torch.func transform"
     if forward_ad._current_level >= 0:
         return "forward-mode autodiff"
-    if torch._C._get_tracing_state() is not None:
+    if _tracing() is not None:
         return "torch.jit.trace"
     return None
 

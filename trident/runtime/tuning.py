@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import SymInt
 
 from trident.runtime.launch import INTERPRETED
 
@@ -29,7 +30,7 @@ def heuristic(fn: Callable[..., Plan]) -> Callable[..., Plan]:
     @functools.wraps(fn)
     def plan(*args: object) -> Plan:
         for a in args:  # any() of a generator takes 0.7 us, of a call of 10
-            if type(a) is torch.SymInt:
+            if type(a) is SymInt:
                 return TRACED
         return cached(*args)
 

@@ -1,7 +1,7 @@
 """tt.gather: elements of a tile by their places along one axis, read from the buffer where the tile lies.
 
 the places follow one another   a vector as it lies (a tile shifted by some elements)
-all within 32, 64 of the first  picked from two, four registers (AVX-512, float32)
+all within 32, 64, 128          picked from two, four, eight registers (AVX-512, float32)
 anything else                   the gather instruction, or element by element
 
 A gather that is read once, by arithmetic, is done there and stored nowhere (`may_wait`).
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
 FLOATS, INTS, GROUP = "<16 x float>", "<16 x i32>", 16
-REGISTERS = (2, 4)  # that are picked from
+REGISTERS = (2, 4, 8)  # that are picked from
 
 
 def emit_gather(fe: FunctionEmitter, op: Op) -> None:
@@ -177,7 +177,8 @@ def _pick(fe: FunctionEmitter, name: str, begin: str, places: str, registers: in
             pair.append(b.value(f"load {FLOATS}, ptr {address}, align 4"))
         pick = "x86.avx512.vpermi2var.ps.512"
         halves.append(b.call(pick, FLOATS, (FLOATS, pair[0]), (INTS, places), (FLOATS, pair[1]), suffix=""))
-    if len(halves) == 1:
-        return halves[0]
-    low = b.value(f"icmp ult {INTS} {places}, {b.splat('i32', str(2 * GROUP), GROUP)}")
-    return b.value(f"select <16 x i1> {low}, {FLOATS} {halves[0]}, {FLOATS} {halves[1]}")
+    found = halves.pop()
+    while halves:
+        low = b.value(f"icmp ult {INTS} {places}, {b.splat('i32', str(2 * GROUP * len(halves)), GROUP)}")
+        found = b.value(f"select <16 x i1> {low}, {FLOATS} {halves.pop()}, {FLOATS} {found}")
+    return found
