@@ -32,6 +32,7 @@ def test_the_table_of_operators_is_complete():
 
 
 OURS = {
+    "flash_attention",
     "geglu",
     "masked_softmax",
     "reglu",

@@ -51,6 +51,7 @@ from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._embedding import embedding as embedding
 from trident.ops._embedding_bag import embedding_bag as embedding_bag
+from trident.ops._flash_attention import flash_attention as flash_attention
 from trident.ops._fold import fold as fold
 from trident.ops._fold import unfold as unfold
 from trident.ops._glu import geglu as geglu
