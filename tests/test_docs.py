@@ -34,6 +34,7 @@ def test_the_table_of_operators_is_complete():
 OURS = {
     "flash_attention",
     "geglu",
+    "jsd_loss",
     "masked_softmax",
     "reglu",
     "rotary_embedding",

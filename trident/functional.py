@@ -64,6 +64,7 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._gumbel_softmax import gumbel_softmax as gumbel_softmax
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._interpolate import interpolate as interpolate
+from trident.ops._jsd_loss import jsd_loss as jsd_loss
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
