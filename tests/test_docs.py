@@ -40,6 +40,7 @@ OURS = {
     "rotary_embedding",
     "shift_gelu",
     "swiglu",
+    "topk_softmax",
 }  # functions that torch does not have
 
 

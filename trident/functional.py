@@ -139,6 +139,7 @@ from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin
+from trident.ops._topk_softmax import topk_softmax as topk_softmax
 from trident.runtime import door as _door
 
 _door.doors(globals())

@@ -76,6 +76,27 @@ def _jsd(shapes: Sequence[Shape], beta: float, reduction: str) -> Case:
     )
 
 
+def _choices(shapes: Sequence[Shape], k: int, renormalize: bool) -> Case:
+    def reference(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        p = x.softmax(-1)
+        places = p.topk(min(k, x.shape[-1]) or 1, -1).indices
+        w = p.gather(-1, places)
+        return (w / w.sum(-1, keepdim=True) if renormalize else w), places
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        """Numbers that every dtype holds and that differ within a row: torch may choose any of equal ones."""
+        return [(torch.rand(shape).argsort(-1).double() - shape[-1] / 2) / 16]
+
+    return Case(
+        ours=lambda x: T.topk_softmax(x, min(k, x.shape[-1]) or 1, renormalize=renormalize),
+        reference=reference,
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: shape[-1],
+        bench=((64, 64), (512, 64), (16384, 128)),
+    )
+
+
 CASES: dict[str, Case] = {
     "rotary_embedding": _rotary((2, 4, 5, 12), group=2, batched=True),
     "rotary_embedding.interleaved": _rotary((2, 5, 2, 16), sequence=-3, turned=6, half=True, interleaved=True),
@@ -84,4 +105,6 @@ CASES: dict[str, Case] = {
     "jsd_loss.none": _jsd(((5, 7),), 0.5, "none"),
     "jsd_loss.0": _jsd(((5, 7),), 0.0, "sum"),
     "jsd_loss.1": _jsd(((5, 7),), 1.0, "mean"),
+    "topk_softmax": _choices(((2, 3, 5), (1, 1), (70, 60)), 2, True),
+    "topk_softmax.plain": _choices(((5, 7), (33, 256)), 8, False),
 }

@@ -24,6 +24,20 @@ def rotary(B: int, heads: int, L: int, R: int, E: int, device: torch.device) -> 
     return Plan((cdiv(L, block_m), cdiv(heads, meta["HEADS"]), B), meta)
 
 
+@heuristic
+def choices(M: int, N: int, dtype: torch.dtype, device: torch.device) -> Plan:
+    """Programs over BLOCK_M whole rows of up to 4096 numbers (ops/_topk_softmax.py), four tiles of which they hold."""
+    gpu = device.type == "cuda"
+    block_n = power_of_2(N)
+    # GPU: 8 elements a thread of each tile, 4 of float64. CPU: tiles are walked over k times, in the L1 cache
+    tile = (1024 if dtype.itemsize < 8 else 512) if gpu else 2048
+    block_m = max(1, min(tile // block_n, power_of_2(M)))
+    meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n}
+    if gpu:
+        meta["num_warps"] = max(4, min(16, block_m * block_n // 256))
+    return Plan((cdiv(M, block_m),), meta)
+
+
 # (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
 # that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
 ATTENTION = {
