@@ -36,7 +36,7 @@ NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 _LEAST_NATIVE = {
     2048: ("bilinear",),
     4096: ("alpha_dropout", "normalize"),
-    8192: ("binary_cross_entropy", "dropout", "mish"),
+    8192: ("binary_cross_entropy", "dropout", "mish", "topk_softmax"),
     16384: (
         *("normalize (power)", "shift_gelu", "unfold"),
         *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
