@@ -1,4 +1,4 @@
-"""Lists of tensors: which of them a kernel takes, and one launch for all that are alike (docs/decisions/034)."""
+"""Lists of tensors: which of them a kernel takes, and one launch for all that are alike (docs/decisions/036)."""
 
 import importlib
 import itertools

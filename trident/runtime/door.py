@@ -1,7 +1,7 @@
 """The door of a public function: what every call passes before the function reads it.
 
 A call on a tensor so small that torch is faster in whichever way it is made goes to torch at once: there reading the
-call, which is Python, takes longer than the work (docs/decisions/034). `enabled`'s mode is taken off meanwhile.
+call, which is Python, takes longer than the work (docs/decisions/050). `enabled`'s mode is taken off meanwhile.
 """
 
 import functools
