@@ -22,6 +22,7 @@ from torch import Tensor
 
 from trident.lang import taps
 from trident.lang.tile import accumulator, from_bits, load
+from trident.ops import _adaptive_rows
 from trident.runtime import exact, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
@@ -210,6 +211,26 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tun
     return tuning.Plan(plan.grid, {**meta, **flags, **plan.meta})
 
 
+BLOCKS = {
+    **dict.fromkeys(("nearest", "nearest-exact"), _adaptive_rows.spread),
+    **dict.fromkeys(("nearest_grad", "nearest-exact_grad"), _adaptive_rows.add),
+}
+
+
+def _blocks(how: str, x: Tensor, size: Sequence[int], a: Sequence[float]) -> tuning.Plan:
+    """The launch where y is nearest neighbours by a power of two in H and in W: an element of x is a block of y, or a
+    block is summed for the gradient. Without a grid where it is not. (float32 is exact there: y is what taps say.)"""
+    small, large = (size, x.shape) if how.endswith("_grad") else (x.shape, size)
+    if x.dim() != 4 or not all(isinstance(n, int) for n in (*small, *large)):
+        return _adaptive_rows.ELSEWHERE
+    for few, many, factor in zip(small[2:], large[2:], a[2:], strict=True):
+        each = many // few
+        if many % few or each & (each - 1) or factor not in (0, each):
+            return _adaptive_rows.ELSEWHERE
+    (OH, OW), (H, W), numel = small[2:], large[2:], math.prod(large)
+    return _adaptive_rows.plan(how.endswith("_grad"), numel, 1, 1, H, OH, W, OW, x.device, False)
+
+
 @op("resample")
 def resample(
     x: Tensor, how: str, size: Sequence[int], a: Sequence[float], value: float, dtype: torch.dtype, keep: bool
@@ -222,6 +243,9 @@ def resample(
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
     last = form != torch.contiguous_format
+    if not last and how in BLOCKS and (blocks := _blocks(how, x, size, a)).grid:
+        BLOCKS[how](y, x, blocks)
+        return y
 
     def order(numbers: Sequence[float]) -> list[float]:
         return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)
