@@ -1,7 +1,5 @@
 """torch.nn, with Trident's kernels where there are some: `from trident import nn` replaces `from torch import nn`."""
 
-import importlib
-
 from torch.nn import *  # noqa: F403  every class that Trident does not have yet is torch's
 from torch.nn import functional as functional
 from torch.nn import init as init
@@ -155,5 +153,3 @@ from trident.nn.transformer import TransformerEncoderLayer as TransformerEncoder
 from trident.nn.upsampling import Upsample as Upsample
 from trident.nn.upsampling import UpsamplingBilinear2d as UpsamplingBilinear2d
 from trident.nn.upsampling import UpsamplingNearest2d as UpsamplingNearest2d
-
-utils = importlib.import_module("trident.nn.utils")  # in place of torch's, which the first line brought
