@@ -327,6 +327,30 @@ def test_other_optimizers_and_schedulers_are_torchs():
     assert isinstance(optim.AdamW(parameters()), torch.optim.AdamW)
 
 
+def test_a_default_device_does_not_matter():
+    params, other = parameters(), parameters()
+    for p in (params, other):
+        give_gradients(p, 0)
+    lists._chunks.cache_clear()
+    optimizer = optim.SGD(params, lr=0.1)
+    with torch.device("meta"):
+        optimizer.step()
+        norm = optim.clip_grad_norm_(params, 1.0)
+    torch.optim.SGD(other, lr=0.1).step()
+    same(params, other)
+    assert norm.device.type == "cpu"
+
+
+def test_a_profile_does_not_disturb_a_step():
+    params, other = parameters(), parameters()
+    for p in (params, other):
+        give_gradients(p, 0)
+    with trident.profile():
+        optim.AdamW(params).step()
+    torch.optim.AdamW(other).step()
+    same(params, other)
+
+
 def test_where_they_are():
     assert trident.optim is optim and trident.nn.utils.clip_grad_norm_ is optim.clip_grad_norm_
     assert trident.nn.utils.parameters_to_vector is torch.nn.utils.parameters_to_vector
@@ -339,6 +363,7 @@ def test_optimize_leaves_optimizers_alone():
     assert type(optimizer) is torch.optim.AdamW and optimizer.param_groups[0]["params"][0] is model[0].weight
 
 
+@pytest.mark.once
 def test_compiles():
     """torch.compile traces torch's own step."""
     params, other = parameters(), parameters()
@@ -411,6 +436,7 @@ def test_clipping_is_the_same_in_every_run():
 # -- for GPUs
 
 
+@pytest.mark.once
 @pytest.mark.skipif(launch.INTERPRETED, reason="under TRITON_INTERPRET=1 kernels are Python, not sources")
 @pytest.mark.parametrize("name", TARGETS)
 def test_kernels_compile_for_gpus(name):

@@ -10,8 +10,15 @@ from torch import Tensor
 from trident.runtime import route
 
 # Where torch's own step is faster on a CPU: lists of fewer tensors that have fewer elements together. A launch for a
-# list costs 45 us of Python, and saves 20 us a tensor of AdamW, 5 of SGD with momentum (docs/measured.md).
-FEWEST = {"Adam": (3, 32768), "AdamW": (3, 32768), "SGD": (12, 65536), "SGD (plain)": (sys.maxsize, sys.maxsize)}
+# list costs 40 us of Python and saves 20 us a tensor of AdamW, 5 of SGD with momentum, 1 of clipping; torch's step of
+# SGD without momentum and decay is one pass over memory already (docs/measured.md).
+FEWEST = {
+    "Adam": (3, 32768),
+    "AdamW": (3, 32768),
+    "SGD": (12, 131072),
+    "SGD (plain)": (sys.maxsize, sys.maxsize),
+    "clip_grad_norm_": (40, 1048576),
+}
 
 
 def slower(name: str, tensors: Sequence[Tensor]) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from trident.optim import lists, rules
 from trident.optim._options import reason
 
-ONE = torch.tensor(1.0)  # as a number, each addition would make a tensor of it
+ONE = torch.tensor(1.0, device="cpu")  # as a number, each addition would make a tensor of it
 
 
 def _step(group: dict[str, Any], rows: Sequence[lists.Row], t: float) -> None:

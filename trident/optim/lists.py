@@ -1,4 +1,4 @@
-"""Lists of tensors: which of them a kernel takes, and one launch for all that are alike (docs/decisions/034)."""
+"""Lists of tensors: which of them a kernel takes, and one launch for all that are alike (docs/decisions/036)."""
 
 import importlib
 import itertools
@@ -163,17 +163,22 @@ class Table(NamedTuple):
     aligned: bool  # every address to 16 bytes
 
 
+def _stream(device: torch.device) -> int:
+    """Of which cached tables are: on another one a copy to the device may not have been made yet."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
 @lru_cache(maxsize=256)
-def _chunks(sizes: tuple[int, ...], chunk: int, device: torch.device) -> Tensor:
-    numels = torch.tensor(sizes)
+def _chunks(sizes: tuple[int, ...], chunk: int, device: torch.device, stream: int) -> Tensor:
+    numels = torch.tensor(sizes, device="cpu")
     programs = (numels + chunk - 1) // chunk
-    rows = torch.repeat_interleave(torch.arange(len(sizes)), programs)
+    rows = torch.repeat_interleave(torch.arange(len(sizes), device="cpu"), programs)
     first = (programs.cumsum(0) - programs)[rows]
-    return torch.stack([rows, (torch.arange(len(rows)) - first) * chunk], 1).to(device)
+    return torch.stack([rows, (torch.arange(len(rows), device="cpu") - first) * chunk], 1).to(device)
 
 
 @lru_cache(maxsize=64)
-def _addresses(content: bytes, device: torch.device) -> Tensor:
+def _addresses(content: bytes, device: torch.device, stream: int) -> Tensor:
     """The table on its device. Cached: a step's tensors are mostly where they were in the step before."""
     return torch.frombuffer(bytearray(content), dtype=torch.int64).to(device)
 
@@ -186,7 +191,8 @@ def table(rows: Sequence[Row], width: int, chunk: int) -> Table:
     missing = [[0] * len(rows)] * (width - len(columns))
     content = array("q", itertools.chain.from_iterable(zip(*columns, *missing, sizes, strict=True)))
     aligned = device.type == "cuda" and not any(at % 16 for column in columns for at in column)
-    return Table(_addresses(content.tobytes(), device), _chunks(sizes, chunk, device), aligned)
+    stream = _stream(device)
+    return Table(_addresses(content.tobytes(), device, stream), _chunks(sizes, chunk, device, stream), aligned)
 
 
 @cache

@@ -103,7 +103,8 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     for t in tensors:
         if t is None:
             continue
-        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor | FunctionalTensor):
+        # issubclass: a DTensor or a quantized tensor that is a parameter claims to be an instance of Parameter
+        if type(t) is not Tensor and not issubclass(type(t), torch.nn.Parameter | FakeTensor | FunctionalTensor):
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != STRIDED:
             return f"no kernel for {t.layout}"
