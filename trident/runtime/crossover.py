@@ -60,11 +60,11 @@ _LEAST_NATIVE = {
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
-        *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
+        *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
-        *("adaptive_avg_pool2d", "pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
+        *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
