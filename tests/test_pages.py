@@ -5,7 +5,7 @@ import torch
 
 import trident.functional as T
 from tests.test_laws import DEVICE
-from trident.runtime import pages
+from trident.runtime import pages, route
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(DEVICE != "cpu", reason="pages of a CPU's memory")]
 
@@ -52,3 +52,18 @@ def test_the_system_takes_the_advice_or_is_not_asked():
     first = -(-t.data_ptr() // pages.PAGE) * pages.PAGE
     assert call(first, pages.PAGE, pages.MADV_HUGEPAGE) == 0
     assert t.fill_(1).sum() == t.numel()
+
+
+def test_large_calls_of_what_is_torchs_run_kernels_where_pages_are_given(monkeypatch):
+    x = torch.zeros(pages.LARGE // 4).expand(1, -1)
+    reasons = {}
+    monkeypatch.setattr(route, "WATCHERS", [lambda name, tensors, reason: reasons.update({name: reason})])
+    for given in (True, False):
+        monkeypatch.setattr(pages, "_madvise", lambda given=given: (lambda *where: 0) if given else None)
+        with route.forced("auto"):
+            T.relu(x), T.silu(x[:, 1:])
+        assert (reasons.pop("relu") is None) is given
+        assert reasons.pop("silu") is None
+        with route.forced("auto"):
+            T.relu(x[:, 1:])
+        assert reasons.pop("relu")

@@ -6,6 +6,8 @@ call is special where that was measured apart.
 
 import math
 
+from trident.runtime import pages
+
 
 def _each(names: str, *ways: str) -> tuple[str, ...]:
     """Each of the names, written with each ending."""
@@ -146,6 +148,17 @@ HAND_TUNED: dict[tuple[str, str], str] = {
 }
 
 
+# What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
+PAGED = frozenset(
+    {
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *_each("sigmoid softmax tanh", " (gradient)"),
+        *("batch_norm", "channel_shuffle", "constant_pad2d", "group_norm", "layer_norm", "layer_norm (forward alone)"),
+        *("prelu (forward alone)", *_dims("dropout")),
+    }
+)
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason to prefer torch's operator for an input of `numel` elements, or None."""
     if reason := HAND_TUNED.get((executor, name)):
@@ -188,4 +201,5 @@ def least(function: str, executor: str) -> float:
 
 def size(name: str, executor: str) -> float:
     """Elements below which operator `name` is torch's; inf: at any size."""
-    return math.inf if (executor, name) in HAND_TUNED else FEWEST_ELEMENTS.get((executor, name), 0)
+    found = math.inf if (executor, name) in HAND_TUNED else FEWEST_ELEMENTS.get((executor, name), 0)
+    return min(found, pages.LARGE // 8) if name in PAGED else found  # 8: bytes of the largest elements

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 FEWEST_ELEMENTS = 1 << 20  # of a tensor, below which a page of 2 MB is not worth a call (1 us)
+LARGE = 1 << 25  # bytes of a tensor, from which on malloc maps new memory for each: faults then are most of a fast call
 PAGE = 1 << 21  # bytes; where pages are larger, as on some ARM systems, the kernel does what it can
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MADV_HUGEPAGE = 14  # linux/mman.h
@@ -26,6 +27,11 @@ def _madvise() -> Callable[[int, int, int], int] | None:
     call = ctypes.CDLL(None).madvise
     call.argtypes, call.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_int
     return call
+
+
+def large(t: Tensor) -> bool:
+    """Does a result like `t` cost so many faults that its pages matter, and can they be had?"""
+    return t.numel() * t.itemsize >= LARGE and _madvise() is not None
 
 
 def advise(t: Tensor) -> None:

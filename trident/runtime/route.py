@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 
-from trident.runtime import crossover
+from trident.runtime import crossover, pages
 from trident.runtime.launch import device_type, executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
@@ -91,7 +91,12 @@ def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
     numel = x.numel() if work is None else work
     if type(numel) is not int and torch.compiler.is_exporting():
         numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
-    return crossover.faster_in_torch(name, how, numel) if how else None
+    if not how:
+        return None
+    reason = crossover.faster_in_torch(name, how, numel)
+    if reason and how == "native" and name in crossover.PAGED and pages.large(x):
+        return None
+    return reason
 
 
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
