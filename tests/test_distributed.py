@@ -4,6 +4,7 @@ One pair of processes goes through all the ways: starting one takes longer than 
 """
 
 import contextlib
+import itertools
 import os
 
 import pytest
@@ -47,9 +48,16 @@ def model(checkpointed=False):
     return trident.optimize(nn.Sequential(Block(checkpointed), Block(checkpointed), nn.LayerNorm(12), nn.Linear(12, 4)))
 
 
-def losses(model, x, target, pieces=1):
+# Trident's take shards of DTensors
+OPTIMIZERS = {
+    "SGD": lambda library, params: library.SGD(params, lr=0.1, momentum=0.5, nesterov=True),
+    "AdamW": lambda library, params: library.AdamW(params, lr=0.01),
+}
+
+
+def losses(model, x, target, pieces=1, optimizer="SGD", library=trident.optim):
     """Of 5 steps; each in so many pieces of the batch, whose gradients add up."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = OPTIMIZERS[optimizer](library, model.parameters())
     found = []
     for _ in range(5):
         optimizer.zero_grad()
@@ -110,13 +118,17 @@ def worker(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     with route.forced("kernels"):
-        for way in WAYS:
+        for way, optimizer in itertools.product(WAYS, OPTIMIZERS):
             spread, halved, pieces = way(mesh)
             mine = slice(4 * rank, 4 * rank + 4) if halved else slice(None)
-            found = losses(spread, X[mine], TARGET[mine], pieces)
+            seen = []
+            route.WATCHERS.append(lambda name, tensors, reason, seen=seen: seen.append((name, reason)))
+            found = losses(spread, X[mine], TARGET[mine], pieces, optimizer)
+            route.WATCHERS.pop()
+            assert {reason for name, reason in seen if name == optimizer} == {None}
             dist.all_reduce(found)
             if rank == 0:
-                torch.save(found / 2, f"{folder}/{way.__name__}")
+                torch.save(found / 2, f"{folder}/{way.__name__} {optimizer}")
     dist.destroy_process_group()
 
 
@@ -127,8 +139,9 @@ def spread(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("way", [way.__name__ for way in WAYS])
-def test_losses_are_one_processs(spread, way):
-    alone = losses(model(), X, TARGET)
+def test_losses_are_one_processs(spread, way, optimizer):
+    alone = losses(model(), X, TARGET, optimizer=optimizer, library=torch.optim)
     half = way == "sharded_in_bfloat16"  # weights rounded to 8 bits: the losses move by as much
-    torch.testing.assert_close(torch.load(spread / way), alone, rtol=2e-2 if half else 1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.load(spread / f"{way} {optimizer}"), alone, rtol=2e-2 if half else 1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 """`optimize` on models of other libraries, of small random weights: what is swapped, and that results stay."""
 
 import copy
+import inspect
 import linecache
 import pickle
 import subprocess
@@ -14,6 +15,8 @@ from torch import nn
 import trident
 from trident import zoo
 from trident.bench.models import mend_torchvision
+from trident.optimize.logits import Logits
+from trident.zoo.attention import attention
 
 pytestmark = pytest.mark.once
 
@@ -32,21 +35,50 @@ SMALL = {
     "pad_token_id": 0,
 }
 GPT2 = {"vocab_size": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "bos_token_id": 0}
-T5 = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+T5 = {
+    "vocab_size": 32,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+}
 BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+WHISPER = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "num_mel_bins", "vocab_size"), 16)
+WHISPER |= {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+WHISPER |= {"max_source_positions": 6, "max_target_positions": 8, "pad_token_id": 0, "decoder_start_token_id": 1}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
 # model's name -> its configuration, and what of it the zoo must find
 MODELS = {
-    "Llama": (SMALL, {"LlamaRMSNorm": 5, "LlamaMLP": 2}),
-    "Mistral": (SMALL, {"MistralRMSNorm": 5, "MistralMLP": 2}),
-    "Qwen2": (SMALL, {"Qwen2RMSNorm": 5, "Qwen2MLP": 2}),
-    "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2}),
-    "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2}),
-    "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2}),
+    "Llama": (SMALL, {"LlamaRMSNorm": 5, "LlamaMLP": 2, "LlamaAttention": 2}),
+    "Mistral": (SMALL, {"MistralRMSNorm": 5, "MistralMLP": 2, "MistralAttention": 2}),
+    "Qwen2": (SMALL, {"Qwen2RMSNorm": 5, "Qwen2MLP": 2, "Qwen2Attention": 2}),
+    "Qwen3": (SMALL, {"Qwen3RMSNorm": 9, "Qwen3MLP": 2, "Qwen3Attention": 2}),
+    "Gemma2": ({**SMALL, "query_pre_attn_scalar": 8}, {"Gemma2RMSNorm": 9, "Gemma2MLP": 2, "Gemma2Attention": 2}),
+    "Phi3": ({k: v for k, v in SMALL.items() if k != "head_dim"}, {"Phi3RMSNorm": 5, "Phi3MLP": 2, "Phi3Attention": 2}),
+    "Mixtral": (
+        {
+            **SMALL,
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+            "output_router_logits": True,
+            "experts_implementation": "eager",
+        },
+        {"MixtralRMSNorm": 5, "MixtralAttention": 2},
+    ),
+    "GPTNeoX": (BERT, {"GPTNeoXAttention": 2}),
+    "Gemma3Text": (SMALL, {"Gemma3RMSNorm": 13, "Gemma3MLP": 2, "Gemma3Attention": 2}),
+    "Olmo2": (SMALL, {"Olmo2RMSNorm": 9, "Olmo2MLP": 2, "Olmo2Attention": 2}),
     "GPT2": (GPT2, {"NewGELUActivation": 2}),
-    "Bert": (BERT, {}),
-    "T5": ({**T5, "feed_forward_proj": "gated-gelu"}, {"T5LayerNorm": 7, "NewGELUActivation": 2}),
-    "ViT": ({**BERT, **IMAGE}, {}),
+    "Phi": (BERT, {"PhiMLP": 2, "PhiAttention": 2}),
+    "Bert": (BERT, {"BertIntermediate": 2}),
+    "T5": (
+        {**T5, "feed_forward_proj": "gated-gelu"},
+        {"T5LayerNorm": 7, "NewGELUActivation": 2, "T5DenseGatedActDense": 2},
+    ),
+    "ViT": ({**BERT, **IMAGE}, {"ViTMLP": 2}),
+    "Whisper": (WHISPER, {}),
 }
 
 
@@ -61,6 +93,8 @@ def inputs(name):
     tokens = torch.arange(14).view(2, 7) % 31 + 1
     if name == "ViT":
         return {"pixel_values": torch.randn(2, 3, 8, 8)}
+    if name == "Whisper":
+        return {"input_features": torch.randn(2, 16, 12), "decoder_input_ids": tokens % 16}
     return {"input_ids": tokens, "decoder_input_ids": tokens} if name == "T5" else {"input_ids": tokens}
 
 
@@ -102,6 +136,44 @@ def test_a_models_results_stay(name):
     torch.testing.assert_close(run(model, given)[0], y, rtol=0, atol=0)
 
 
+def layers():
+    """Classes of other libraries -> one of them, of small random weights, and the shape that it takes."""
+    names = ("timm.layers", "diffusers.models.activations", "diffusers.models.normalization")
+    T, D, N = (pytest.importorskip(name, reason="its layers are adapted") for name in names)
+    torch.manual_seed(0)
+    return {
+        "timm.RmsNorm": (T.RmsNorm(16), (3, 5, 16)),
+        "timm.Mlp": (T.Mlp(16, 24, act_layer=T.GELU), (3, 5, 16)),
+        "timm.Mlp of torch's": (T.Mlp(16, 24, norm_layer=T.LayerNorm), (3, 5, 16)),
+        "timm.GluMlp": (T.GluMlp(16, 24, act_layer=nn.SiLU), (3, 5, 16)),
+        "timm.SwiGLUPacked": (T.mlp.SwiGLUPacked(16, 24), (3, 5, 16)),
+        "timm.GluMlp of planes": (T.GluMlp(16, 24, act_layer=nn.GELU, use_conv=True), (2, 16, 4, 3)),
+        "timm.SwiGLU": (T.SwiGLU(16, 24), (3, 5, 16)),
+        "diffusers.GELU": (D.GELU(16, 24), (3, 5, 16)),
+        "diffusers.GELU of tanh": (D.GELU(16, 24, approximate="tanh"), (3, 5, 16)),
+        "diffusers.GEGLU": (D.GEGLU(16, 24), (3, 5, 16)),
+        "diffusers.SwiGLU": (D.SwiGLU(16, 24), (3, 5, 16)),
+        "diffusers.RMSNorm": (N.RMSNorm(16, 1e-5), (3, 5, 16)),
+    }
+
+
+def test_layers_of_timm_and_diffusers():
+    for name, (layer, shape) in layers().items():
+        cls, x = type(layer), torch.randn(shape, dtype=torch.float64)
+        exact = copy.deepcopy(layer).double()(x)
+        report = trident.optimize(layer, report=True)
+        assert report.swapped[""] == cls.__name__ and type(layer) is not cls, name
+        assert error([layer(x.float())], [exact]) < 1e-6, name
+
+
+def test_a_gate_that_is_none_of_ours_is_left():
+    T = pytest.importorskip("timm.layers", reason="its layers are adapted")
+    for layer in (T.GluMlp(16, 24), T.SwiGLU(16, 24, act_layer=nn.Tanh), T.Mlp(16, 24, act_layer=nn.Tanh)):
+        x = torch.randn(3, 16)
+        expected = layer(x)
+        torch.testing.assert_close(trident.optimize(layer)(x), expected)
+
+
 def test_a_causal_model_trains_saves_and_compiles(tmp_path):
     torch.manual_seed(0)
     model = trident.optimize(transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
@@ -118,6 +190,66 @@ def test_a_causal_model_trains_saves_and_compiles(tmp_path):
     new = model.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     plain = again.eval().generate(tokens, max_new_tokens=3, do_sample=False, attention_mask=torch.ones_like(tokens))
     assert torch.equal(new, plain)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["Llama", "T5", "Whisper", "GPT2", "Bert", "ViT"])
+def test_attention_by_its_name(name, masked):
+    model, given = build(name).double(), inputs(name)
+    given = {key: t.double() if t.is_floating_point() else t for key, t in given.items()}
+    if masked and "input_ids" in given:
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+        given["attention_mask"][0, :3] = 0
+    expected = run(model, given)
+    zoo.register_attention()
+    model.set_attn_implementation("trident")
+    assert model.config._attn_implementation == "trident"
+    torch.testing.assert_close(run(model, given), expected)
+
+
+def test_attention_refuses_what_it_lacks():
+    q = torch.randn(1, 2, 4, 8)
+    with pytest.raises(ValueError, match="softcap"):
+        attention(nn.Module(), q, q, q, None, softcap=30.0)
+
+
+CAUSAL = {
+    "Llama": "LlamaForCausalLM",
+    "Qwen3": "Qwen3ForCausalLM",
+    "Mixtral": "MixtralForCausalLM",
+    "GPT2": "GPT2LMHeadModel",
+    "Bert": "BertForMaskedLM",
+    "T5": "T5ForConditionalGeneration",
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_loss_through_lazy_logits(name, monkeypatch):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**MODELS[name][0])
+    model = getattr(transformers, CAUSAL[name])(config).eval()
+    given = {"input_ids": inputs(name)["input_ids"]}
+    given["labels"] = given["input_ids"].masked_fill(given["input_ids"] == 5, -100)
+    plain = model(**given)
+    plain.loss.backward()
+    gradients = {n: p.grad for n, p in model.named_parameters()}
+    model.zero_grad()
+    with monkeypatch.context() as patch:
+        patch.delattr(sys.modules[Logits.__module__], "computed")
+        lazy = trident.optimize(model, lazy_logits=True)(**given)
+        lazy.loss.backward()
+    torch.testing.assert_close(lazy.loss, plain.loss)
+    torch.testing.assert_close({n: p.grad for n, p in model.named_parameters()}, gradients, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.as_tensor(lazy.logits.detach()), plain.logits.detach())
+
+
+@pytest.mark.parametrize("name", ["Llama", "T5"])
+def test_compiles_whole(name):
+    model, given = build(name), inputs(name)
+    given["use_cache"] = False
+    expected = model(**given).last_hidden_state
+    compiled = torch.compile(trident.optimize(model), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**given).last_hidden_state, expected)
 
 
 def test_gradient_checkpointing():
@@ -156,6 +288,29 @@ def test_a_copy_of_the_lines_is_known_and_a_change_is_not():
     for changed in (LLAMA.replace("pow(2)", "pow(4)"), LLAMA + "        # end\n        return None\n"):
         assert zoo.adapter(like_llama(changed)) is None
     assert zoo.adapter(like_llama(LLAMA, "other")) is None
+
+
+def test_a_function_of_another_file_is_exchanged_in_copies_alone():
+    module = sys.modules["transformers.models.llama.modeling_llama"]
+    before, attention = module.apply_rotary_pos_emb, module.LlamaAttention
+    copied = zoo.rewired(attention.forward)
+    assert module.apply_rotary_pos_emb is before and attention.forward is not copied
+    assert inspect.signature(copied) == inspect.signature(attention.forward)
+    assert copied.__wrapped__.__globals__["apply_rotary_pos_emb"] is not before
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    tables = torch.randn(1, 5, 8), torch.randn(1, 5, 8)
+    ours = copied.__wrapped__.__globals__["apply_rotary_pos_emb"]
+    for options in ({}, {"unsqueeze_dim": 0}):
+        torch.testing.assert_close(ours(q, k, *tables, **options), before(q, k, *tables, **options))
+    expected = before(q, k.double(), *tables)
+    assert all(map(torch.equal, ours(q, k.double(), *tables), expected)), "what promotes is left to theirs"
+
+
+def test_a_function_that_changed_is_left(monkeypatch):
+    module = sys.modules["transformers.models.llama.modeling_llama"]
+    monkeypatch.setattr(module, "rotate_half", lambda x: -x)
+    assert zoo.rewired(module.LlamaAttention.forward) is None
+    assert zoo.rewired(nn.Linear.forward) is None and zoo.rewired(len) is None
 
 
 def test_another_torch_is_not_torch():

@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from trident_cpu.driver import install as install
     from trident_cpu.errors import UnsupportedOp as UnsupportedOp
     from trident_cpu.faults import MemoryFault as MemoryFault
+    from trident_cpu.fixed import fixed as fixed
     from trident_cpu.inspection import inspect as inspect
     from trident_cpu.launcher import launch as launch
     from trident_cpu.launcher import prepared as prepared
 
 _HOME = {
     "launch": "trident_cpu.launcher",
+    "fixed": "trident_cpu.fixed",
     "inspect": "trident_cpu.inspection",
     "prepared": "trident_cpu.launcher",
     "install": "trident_cpu.driver",
     "MemoryFault": "trident_cpu.faults",
     "UnsupportedOp": "trident_cpu.errors",
 }
-__all__ = ["MemoryFault", "UnsupportedOp", "inspect", "install", "launch", "prepared"]
+__all__ = ["MemoryFault", "UnsupportedOp", "fixed", "inspect", "install", "launch", "prepared"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import inspect
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from trident_cpu import threads
 from trident_cpu.arguments import Slot, bfloat16_bits, constant_key, mend, on_cpu, option_key, unusual
@@ -67,11 +67,13 @@ _FIND = """
 {remember}    if _knobs.debug: _key += ('debug',)
     _entry = _table.get(_key)
     if _entry is None: _entry = _miss(_key, ({names}), _given)
-    if _changed_globals: _same_globals()
+    {same_globals}
     if type(_grid) is not tuple: _grid = _extents(_grid({meta}) if callable(_grid) else _grid)
     if len(_grid) == 1: _gx, _gy, _gz = _grid[0], 1, 1
     elif len(_grid) == 3: _gx, _gy, _gz = _grid
     else: _gx, _gy, _gz = _extents(_grid)
+{end}"""
+_RUN = """
     if _knobs.launch_enter_hook is not _enter or _enter_calls or _exit_calls or _pre_run:
         return _hooked(_entry, (_gx, _gy, _gz), ({names}), ({values}), _given)
     return _entry(_gx, _gy, _gz, {values})
@@ -97,7 +99,7 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
         "_extents": extents, "_knobs": knobs.runtime, "_enter": enter,
         "_pre_run": kernel.pre_run_hooks,
         "_enter_calls": getattr(enter, "calls", ()), "_exit_calls": getattr(leave, "calls", ()),
-        "_changed_globals": bool(kernel.used_global_vals), "_same_globals": lambda: same_globals(kernel),
+        "_same_globals": lambda: same_globals(kernel),
     }  # fmt: skip
     if sanitizing():
         from trident_cpu import sanitizer
@@ -117,16 +119,28 @@ def binder(kernel: Any, table: dict[tuple[Any, ...], Entry], miss: Miss, hooked:
         keys += [f"_k{at}"] * (text is not _TYPED)
         values += [f"_v{at}"] * (text is not _CONSTEXPR)
     names = [parameter.name for parameter in kernel.params]
+    words = {"names": "".join(f"{name}, " for name in names), "values": "".join(f"{value}, " for value in values)}
     body.append(
         _FIND.format(
             keys="".join(f"{key}, " for key in keys),
-            names="".join(f"{name}, " for name in names),
-            remember=_REMEMBER.format(names="".join(f"{name}, " for name in names)) if sanitizing() else "",
-            values="".join(f"{value}, " for value in values),
+            remember=_REMEMBER.format(**words) if sanitizing() else "",
             meta="{" + ", ".join(f"'{name}': {name}" for name in names) + "}",
+            same_globals=_globals_test(kernel, scope),
+            end="{end}",
+            **words,
         )
     )
-    exec(f"def bind({_header(kernel.signature, scope)}, **_given):{''.join(body)}", scope)
+    text = f"def bind({_header(kernel.signature, scope)}, **_given):{''.join(body)}"
+    # what `finder` makes a function of when it is asked for one
+    scope["_finder"] = text.replace("{end}", f"    return _entry, (_gx, _gy, _gz), ({words['values']})\n")
+    exec(text.replace("{end}", _RUN.format(**words)), scope)
+    return scope["bind"]
+
+
+def finder(bind: Entry) -> Entry:
+    """From a `binder`'s function one that does not launch: (entry, grid, values) of the call."""
+    scope = dict(bind.__globals__)
+    exec(scope["_finder"], scope)
     return scope["bind"]
 
 
@@ -154,6 +168,29 @@ def extents(grid: Any) -> tuple[int, int, int]:
         raise ValueError(f"trident_cpu: a grid has one to three sizes, not {len(sizes)}: {grid}")
     gx, gy, gz = (*map(int, sizes), 1, 1)[:3]
     return gx, gy, gz
+
+
+_UNCHANGING = frozenset({int, float, bool, str, type(None)})
+
+
+def _globals_test(kernel: Any, scope: dict[str, Any]) -> str:
+    """A statement that calls `same_globals` unless each of the kernel's globals is the object that it is now, and of a
+    kind that does not change itself; puts what it names into `scope`."""
+    from triton.language import constexpr
+
+    tests = []
+    for at, ((name, _), (_, home)) in enumerate(kernel.used_global_vals.items()):
+        found = home.get(name)
+        inner = found.value if type(found) is constexpr else found
+        scope |= {f"_home{at}": home, f"_global{at}": found, f"_inner{at}": inner}
+        if type(inner) not in _UNCHANGING:
+            tests.append("True")
+        tests.append(f"_home{at}.get({name!r}) is not _global{at}")
+        if inner is not found:
+            tests.append(f"_global{at}.value is not _inner{at}")
+    same_globals(kernel)
+    scope["_globals_test"] = text = f"if {' or '.join(tests)}: _same_globals()" if tests else ""
+    return text
 
 
 def same_globals(kernel: Any) -> None:
@@ -190,6 +227,14 @@ _SERIAL = {
     True: "_lean(_gx, _gy, _gz, {slots})",
     False: "_pack(_gx, _gy, _gz, 1, 0, {scratch}, 0, {address}, {slots} 0)",
 }
+
+
+class Code(NamedTuple):
+    """What an entry calls, for who packs a launch block himself (`fixed.py`)."""
+
+    binary: Binary
+    slots: list[Slot]
+    run: Callable[[bytes], int]
 
 
 def entry(
@@ -236,7 +281,7 @@ def entry(
     text = _ENTRY.format(
         values=values,
         serial=_SERIAL[not (stride or binary.faults)].format(**given),
-        parallel_from=max(2, -(-PARALLEL_ELEMENTS // max(1, binary.elements))),
+        parallel_from=parallel_from(binary),
         report="_report = _new_report()" if binary.faults else "",
         check="if _report[0]: _explain(_report, _gx, _gy, _gz)" if binary.faults else "",
         stride=stride,
@@ -244,7 +289,13 @@ def entry(
         **given,
     )
     exec(text, scope)
+    scope["entry"].code = Code(binary, slots, scope["_run"])
     return scope["entry"]
+
+
+def parallel_from(binary: Binary) -> int:
+    """The fewest programs that are worth a team."""
+    return max(2, -(-PARALLEL_ELEMENTS // max(1, binary.elements)))
 
 
 def crew(gx: int, gy: int, gz: int, stride: int) -> tuple[int, int, int, int]:

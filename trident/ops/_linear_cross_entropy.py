@@ -219,19 +219,42 @@ def linear_cross_entropy(
     own `options` for chunks) is linear and cross_entropy, or torch's.
     Errors: IndexError for a class out of bounds on a CPU; on a GPU a device-side assert.
     """
+    return of_product(
+        input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
+        ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
+    )  # fmt: skip
+
+
+def of_product(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+    logits: torch.dtype | None = None,
+) -> Tensor:
+    """`linear_cross_entropy`. logits: float32 where halves are multiplied and their product is read as float32."""
     tensors = (input, linear_weight, linear_bias, target, weight)
     ignored = -100 if ignore_index is None else ignore_index
     reason = _unfit(input, linear_weight, linear_bias, target, weight, reduction, label_smoothing)
     if options is not None:
         reason = "torch's own options"
-    logits = target.numel() * linear_weight.shape[0] if reason is None else 0
-    if route.to_torch("linear_cross_entropy", *tensors, unless=reason, mixed=True, dtypes=DTYPES, work=logits):
+    work = target.numel() * linear_weight.shape[0] if reason is None else 0
+    if route.to_torch("linear_cross_entropy", *tensors, unless=reason, mixed=True, dtypes=DTYPES, work=work):
+        if logits not in (None, input.dtype):
+            z = linear(input, linear_weight, linear_bias).to(logits)
+            return cross_entropy(z, target, weight, None, ignored, None, reduction, label_smoothing)
         return _in_torch(
             input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, options
         )
     x, w, b = autocast.lowered("linear", input, linear_weight, linear_bias)
     assert x is not None and w is not None  # for mypy
-    dtype = autocast.output_dtype("cross_entropy", x)
+    dtype = logits or autocast.output_dtype("cross_entropy", x)
     rows, targets = (x, target) if x.dim() == 2 else (x.unsqueeze(0), target.unsqueeze(0))
     loss: Tensor = apply(_LinearCrossEntropy, rows, w, b, targets, weight, ignored, label_smoothing, reduction, dtype)
     return loss.squeeze(0) if x.dim() == 1 and reduction == "none" else loss

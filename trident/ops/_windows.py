@@ -75,7 +75,9 @@ def _fits(input: Tensor, pooled: int) -> bool:
 
 def channels_last(x: Tensor, pooled: int) -> bool:
     """Does x [N, C, *] lie with its channels last? (Without a batch torch takes any x for contiguous.)"""
-    return x.dim() == pooled + 2 and memory_format(x) != torch.contiguous_format
+    if x.dim() != pooled + 2 or x.stride(1) > x.stride(-1):  # the first question of `memory_format`
+        return False
+    return memory_format(x) != torch.contiguous_format
 
 
 def kind(name: str, x: Tensor, pooled: int, found: Windows | None) -> str:

@@ -18,7 +18,7 @@ def adapted(cls: classes.Class) -> classes.Class | None:
 def _forward(cls: classes.Class) -> classes.Forward | None:
     adapter = zoo.adapter(cls)
     if adapter is None:
-        return None
+        return zoo.rewired(cls.forward)
     ours = adapter.forward
 
     def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:

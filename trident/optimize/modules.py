@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 import trident.nn
-from trident.optimize import adapted, classes, scope
+from trident.optimize import adapted, classes, logits, scope
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -50,21 +50,31 @@ class Report:
 
 
 @overload
-def optimize(model: Model, *, functions: bool = True, report: Literal[False] = False) -> Model: ...
+def optimize(
+    model: Model, *, functions: bool = True, lazy_logits: bool | str = False, report: Literal[False] = False
+) -> Model: ...
 @overload
-def optimize(model: torch.nn.Module, *, functions: bool = True, report: Literal[True]) -> Report: ...
-def optimize(model: Model, *, functions: bool = True, report: bool = False) -> Model | Report:
+def optimize(
+    model: torch.nn.Module, *, functions: bool = True, lazy_logits: bool | str = False, report: Literal[True]
+) -> Report: ...
+def optimize(
+    model: Model, *, functions: bool = True, lazy_logits: bool | str = False, report: bool = False
+) -> Model | Report:
     """Make every module of exactly a supported torch.nn type, in place, its twin in `trident.nn`.
 
     Modules of other libraries whose forward `trident.zoo` knows, line by line, get another forward.
     functions: while the model's forward runs, calls of torch's functions are Trident's, as within `trident.enabled()`.
     The model's class becomes a subclass of itself for that.
+    lazy_logits: where gradients are asked for, the last layer (its name; True: a transformers model knows it) gives
+    logits that are computed when they are read, and never if only cross entropy reads them. They must be read before
+    `optimizer.step()`: later a RuntimeError says so.
 
     Returns the model; with report=True a :class:`Report`. Calling it again changes nothing more. Raises TypeError if
     `model` is not a module.
     """
     _check("optimize", model)
     swapped, left = {}, {}
+    head = logits.head(model, lazy_logits) if lazy_logits else None
     for name, module in model.named_modules():
         cls = type(module)
         ours, reason = _twin(module)
@@ -73,6 +83,8 @@ def optimize(model: Model, *, functions: bool = True, report: bool = False) -> M
             swapped[name] = cls.__name__
         elif reason != DONE and cls not in CONTAINERS:
             left[name] = (cls.__name__, reason)
+    if head is not None and classes.kind(type(head)) != logits.KIND and _twin(head)[1] == DONE:
+        head.__class__ = classes.derived(logits.KIND, type(head))  # type: ignore[assignment]
     done = type(model) in BACK or classes.kind(type(model)) == adapted.KIND
     no_scope = DONE if done else scope.reason_to_stay_out(model) if functions else "functions=False"
     if no_scope is None:
@@ -103,7 +115,7 @@ def _twin(module: torch.nn.Module) -> tuple[type[torch.nn.Module] | None, str]:
     cls = type(module)
     if classes.kind(cls) == scope.KIND:
         cls = classes.original(cls)
-    if cls in BACK or classes.kind(cls) == adapted.KIND:
+    if cls in BACK or classes.kind(cls) in (adapted.KIND, logits.KIND):
         return None, DONE
     if isinstance(module, torch.jit.ScriptModule):
         return None, "scripted"

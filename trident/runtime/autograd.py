@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trident.runtime.op import NO_TENSORS
+
 
 class Unrecorded:
     """Stands for the context of a forward without backward: takes what is saved and keeps nothing alive after it."""
@@ -41,6 +43,6 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
 
 def _need_gradients(args: tuple[Any, ...]) -> bool:
     for a in args:  # noqa: SIM110  any() of a generator takes twice as long
-        if isinstance(a, Tensor) and a.requires_grad:
+        if type(a) not in NO_TENSORS and isinstance(a, Tensor) and a.requires_grad:
             return True
     return False

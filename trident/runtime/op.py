@@ -21,7 +21,8 @@ LAUNCHERS: dict[str, Callable[..., Any]] = {}  # name -> what `op` made of the f
 
 
 # types that no subclass of Tensor hides behind; asking isinstance of each argument would take longer than a launch
-PLAIN = frozenset((Tensor, torch.nn.Parameter, int, float, bool, str, type(None), torch.dtype))
+NO_TENSORS = frozenset((int, float, bool, str, tuple, list, torch.Size, type(None), torch.dtype))
+PLAIN = NO_TENSORS | {Tensor, torch.nn.Parameter}
 
 
 def watched(args: tuple[Any, ...]) -> bool:

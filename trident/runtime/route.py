@@ -21,6 +21,7 @@ from trident.runtime import crossover
 from trident.runtime.launch import device_type, executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+STRIDED = torch.strided
 INVALID = "torch explains what is wrong with the input"
 
 log = logging.getLogger("trident.route")
@@ -98,40 +99,44 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
         return "TRIDENT_ROUTE=torch"
     if not torch.compiler.is_compiling() and (reason := _transformed(tensors)):
         return reason
-    x = tensors[0]
+    x: Tensor = tensors[0]  # type: ignore[assignment]
     for t in tensors:
         if t is None:
             continue
         if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor | FunctionalTensor):
             return f"{type(t).__name__} is not a plain tensor"
-        if t.layout != torch.strided:
+        if t.layout != STRIDED:
             return f"no kernel for {t.layout}"
-        if t is not x and t.device != x.device:  # type: ignore[union-attr]
+        if t is not x and t.device != x.device:
             return INVALID
         if t.dtype not in dtypes:
             return f"no kernel for {t.dtype}"
-        if t is not x and t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):  # type: ignore[union-attr]
+        if t is not x and t.dtype != x.dtype and not mixed and not torch.is_autocast_enabled(x.device.type):
             return "operands of several dtypes"
-    if x.numel() == 0:  # type: ignore[union-attr]
+    if x.numel() == 0:
         return "no elements"
-    if executor(device_type(x)) is None:  # type: ignore[arg-type]
-        return f"no executor for {x.device.type}"  # type: ignore[union-attr]
+    if executor(device_type(x)) is None:
+        return f"no executor for {x.device.type}"
     return None
+
+
+_transforms, _wrapped = torch._C._functorch.peek_interpreter_stack, torch._C._functorch.is_functorch_wrapped_tensor
+_tracing = torch._C._get_tracing_state
 
 
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _transforms() is not None:
         return "inside a torch.func transform"
     for t in tensors:
         if isinstance(t, Tensor):
             if t.is_neg():
                 return "a lazily negated tensor"
-            if torch._C._functorch.is_functorch_wrapped_tensor(t):
+            if _wrapped(t):
                 return "a tensor that outlived its torch.func transform"
     if forward_ad._current_level >= 0:
         return "forward-mode autodiff"
-    if torch._C._get_tracing_state() is not None:
+    if _tracing() is not None:
         return "torch.jit.trace"
     return None
 

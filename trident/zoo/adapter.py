@@ -1,8 +1,8 @@
 """What an adapter is, and `digest`, by which the class that it is for is told.
 
-A class is told by the source of its forward and of the methods that the forward calls, without comments, docstrings and
-annotations: libraries copy the same ten lines into a hundred classes, users copy them into their own, and a version
-that changed them is another class, which is left alone.
+A class is told by the source of its forward and of the methods and functions that the forward calls, without comments,
+docstrings and annotations: libraries copy the same ten lines into a hundred classes, users copy them into their own,
+and a version that changed them is another class, which is left alone.
 """
 
 import ast
@@ -21,7 +21,7 @@ class Adapter(NamedTuple):
 
     name: str
     forward: Callable[..., Any]
-    methods: tuple[str, ...] = ("forward",)  # what the digest is of
+    methods: tuple[str, ...] = ("forward",)  # what the digest is of; or functions of forward's own file
 
 
 NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these names must be where a forward uses them
@@ -29,16 +29,21 @@ NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these
 
 @functools.cache
 def digest(cls: type, methods: tuple[str, ...] = ("forward",)) -> str | None:
+    """`digest_of` the methods, or of functions of these names in the file of its forward."""
+    namespace = getattr(getattr(cls, "forward", None), "__globals__", {})
+    return digest_of([getattr(cls, name, None) or namespace.get(name) for name in methods])
+
+
+def digest_of(functions: list[Any]) -> str | None:
     """Twelve hexadecimal digits; None where there is no source, or where `torch` is not torch."""
     texts = []
-    for name in methods:
-        method = getattr(cls, name, None)
-        if not inspect.isfunction(method) or hasattr(method, "__wrapped__"):
+    for function in functions:
+        if not inspect.isfunction(function) or hasattr(function, "__wrapped__"):
             return None  # decorated: it does something else besides
-        if any(method.__globals__.get(key, value) is not value for key, value in NAMES.items()):
+        if any(function.__globals__.get(key, value) is not value for key, value in NAMES.items()):
             return None
         try:
-            texts.append(_plain(inspect.getsource(method)))
+            texts.append(_plain(inspect.getsource(function)))
         except (OSError, SyntaxError):
             return None
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Gated MLPs: which activation gates, and whether anybody listens to it."""
+"""MLPs: which activation a module is, whether anybody listens to it, and what does its work in one kernel."""
 
 import functools
 from collections.abc import Callable
@@ -8,35 +8,74 @@ import torch
 from torch import Tensor
 
 from trident import functional as F
+from trident.zoo.adapter import digest
 
-GATED: dict[tuple[str, str], Callable[[Tensor, Tensor], Tensor]] = {
-    ("silu", "none"): F.swiglu,
-    ("gelu", "none"): F.geglu,
-    ("gelu", "tanh"): functools.partial(F.geglu, approximate="tanh"),
-    ("relu", "none"): F.reglu,
+GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "silu": F.swiglu,
+    "gelu": F.geglu,
+    "gelu_tanh": functools.partial(F.geglu, approximate="tanh"),
+    "relu": F.reglu,
 }
-_OURS = "trident.nn.activation"
+_OURS = ("trident.nn.activation", "trident.nn.linear")
 CLASSES = {torch.nn.SiLU: "silu", torch.nn.GELU: "gelu", torch.nn.ReLU: "relu"}
-# of transformers: classes that call, or hold as `act`, a function of torch
-HOLDERS = {"SiLUActivation": "silu", "GELUActivation": "gelu", "GELUTanh": "gelu", "PytorchGELUTanh": "gelu"}
+# by the digest of its forward; `act`: calls what it holds under that name
+WRITTEN = {
+    "9d0b9dd71753": "gelu_tanh",  # NewGELUActivation
+    "4caa3bda3218": "gelu_tanh",  # FastGELUActivation
+    "e730f54291b8": "silu",  # SiLUActivation
+    "842e096e5792": "gelu",  # timm's GELU
+    "a203310f440a": "gelu_tanh",  # timm's GELUTanh
+    "618093a6bcb8": "act",  # GELUActivation, GELUTanh, MishActivation
+}
+
+
+def _silent(module: Any) -> bool:
+    """A module that nobody listens to."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return isinstance(module, torch.nn.Module) and not any(getattr(module, name) for name in hooks)
+
+
+def _exactly(module: torch.nn.Module, cls: type) -> bool:
+    """Of this class of torch, or Trident's twin of it."""
+    return type(module) is cls or (isinstance(module, cls) and type(module).__module__ in _OURS)
+
+
+@torch.compiler.assume_constant_result  # reading source is nothing to trace
+def _written(cls: type) -> str:
+    return WRITTEN.get(digest(vars(cls).get("_before_trident", cls)) or "", "")
+
+
+def name_of(activation: Any) -> str | None:
+    """silu, gelu, gelu_tanh or relu; None for anything else, and for what has hooks."""
+    if not _silent(activation):
+        return None
+    for cls, name in CLASSES.items():
+        if _exactly(activation, cls):
+            return "gelu_tanh" if getattr(activation, "approximate", "none") == "tanh" else name
+    name = _written(type(activation))
+    if name != "act":
+        return name or None
+    held, options = activation.act, {}
+    if isinstance(held, functools.partial):
+        options, held = held.keywords, held.func
+    if held is not torch.nn.functional.gelu or options.keys() - {"approximate"}:
+        return None
+    return "gelu_tanh" if options.get("approximate") == "tanh" else "gelu"
 
 
 def gated(activation: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
     """(x, gate) -> x * activation(gate) in one kernel; None for an activation that is none of ours or has hooks."""
-    if not isinstance(activation, torch.nn.Module):
+    return GATED.get(name_of(activation) or "")
+
+
+def fused(linear: Any, name: str) -> Callable[[Tensor], Tensor] | None:
+    """x -> activation(linear(x)) in one kernel; None for a Linear of another class, or with hooks."""
+    if not _silent(linear) or not _exactly(linear, torch.nn.Linear):
         return None
-    if activation._forward_hooks or activation._forward_pre_hooks or activation._backward_hooks:
-        return None
-    for cls, name in CLASSES.items():
-        if type(activation) is cls or (isinstance(activation, cls) and type(activation).__module__ == _OURS):
-            return GATED[name, getattr(activation, "approximate", "none")]
-    name = HOLDERS.get(type(activation).__name__, "")
-    if not name or not type(activation).__module__.startswith("transformers.activations"):
-        return None
-    held = getattr(activation, "act", torch.nn.functional.silu)
-    options: dict[str, Any] = {}
-    if isinstance(held, functools.partial):
-        options, held = held.keywords, held.func
-    if held is not getattr(torch.nn.functional, name) or options.keys() - {"approximate"}:
-        return None
-    return GATED[name, options.get("approximate", "none")]
+    return lambda x: F.linear(x, linear.weight, linear.bias, activation=name)
+
+
+def activated(linear: Any, activation: Any) -> Callable[[Tensor], Tensor] | None:
+    """`fused` of an activation that is a module."""
+    name = name_of(activation)
+    return None if name is None else fused(linear, name)

@@ -1,9 +1,9 @@
 """All adapters, by the digest of the methods that tell their class."""
 
-from trident.zoo import diffusers, transformers
+from trident.zoo import diffusers, timm, transformers
 from trident.zoo.adapter import Adapter, digest
 
-ADAPTERS: dict[str, Adapter] = {**transformers.ADAPTERS, **diffusers.ADAPTERS}
+ADAPTERS: dict[str, Adapter] = {**transformers.ADAPTERS, **timm.ADAPTERS, **diffusers.ADAPTERS}
 METHODS = sorted({adapter.methods for adapter in ADAPTERS.values()})
 
 

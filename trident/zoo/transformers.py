@@ -1,4 +1,4 @@
-"""transformers 5: root mean square norms and gated MLPs. Its other classes call functions, which are redirected.
+"""transformers 5: root mean square norms and MLPs. Its other classes call functions, which are redirected.
 
 Left to it: QuickGELU (no kernel), GPT-2's Conv1D (a product), norms of weights in another dtype than their input.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from trident import functional as F
 from trident.runtime.redirect import aside
 from trident.zoo.adapter import Adapter
-from trident.zoo.gated import gated
+from trident.zoo.gated import activated, gated
 
 
 @aside
@@ -52,6 +52,26 @@ def gated_mlp_of_one(self: Any, hidden_states: Tensor) -> Any:
     return self.down_proj(multiply(up, gate))
 
 
+def gated_t5(self: Any, hidden_states: Tensor) -> Any:
+    """wo(dropout(act(wi_0) wi_1))"""
+    multiply = gated(self.act)
+    if multiply is None or self.wo.weight.dtype != self.wi_0.weight.dtype:
+        return NotImplemented  # kept in float32: it casts
+    return self.wo(self.dropout(multiply(self.wi_1(hidden_states), self.wi_0(hidden_states))))
+
+
+def mlp(self: Any, hidden_states: Tensor) -> Any:
+    """fc2(act(fc1))"""
+    first = activated(self.fc1, self.activation_fn)
+    return NotImplemented if first is None else self.fc2(first(hidden_states))
+
+
+def intermediate(self: Any, hidden_states: Tensor) -> Any:
+    """act(dense): the first half of an MLP"""
+    first = activated(self.dense, self.intermediate_act_fn)
+    return NotImplemented if first is None else first(hidden_states)
+
+
 _NORM, _MLP = Adapter("rms_norm", rms_norm), Adapter("gated_mlp", gated_mlp)
 
 ADAPTERS: dict[str, Adapter] = {
@@ -61,6 +81,9 @@ ADAPTERS: dict[str, Adapter] = {
     "e5559c7750c3": Adapter("gemma", gemma, ("forward", "_norm")),  # GemmaRMSNorm, Gemma3RMSNorm
     "7d2027d4464e": _MLP,  # LlamaMLP and 125 more
     "e8d404cbecb9": Adapter("gated_mlp_of_one", gated_mlp_of_one),  # Phi3MLP, GlmMLP
+    "95b63e5ccb21": Adapter("gated_t5", gated_t5),  # T5DenseGatedActDense
+    "13885f42f2bb": Adapter("mlp", mlp),  # PhiMLP, ViTMLP, SiglipMLP ...
+    "ab3f9454469b": Adapter("intermediate", intermediate),  # BertIntermediate ...
     "9d0b9dd71753": Adapter("gelu_tanh", gelu_tanh),  # NewGELUActivation
     "4caa3bda3218": Adapter("gelu_tanh", gelu_tanh),  # FastGELUActivation
 }
