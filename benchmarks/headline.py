@@ -1,10 +1,10 @@
 """The first Trident's chart: adaptive_avg_pool2d of one plane of 512x512, float32, to outputs 2x2 .. 256x256.
 
-    python -m benchmarks.headline [--step 1] [--clock wall] [--seconds 0.03] [--compile] [--png docs/headline.png]
+    python -m benchmarks.headline [--step 1] [--clock wall] [--seconds 0.03] [--no-compile] [--png docs/headline.png]
 
 Results are allocated on both sides; Trident as a user gets it and eager torch take turns; above 1 Trident is faster.
---clock cpu: one thread's CPU time, which other programs hardly move; wall: all cores. --compile: torch.compile as well,
-where the number of outputs is a power of two (each takes it seconds).
+--clock cpu: one thread's CPU time, which other programs hardly move; wall: all cores. torch.compile is measured where
+the number of outputs is a power of two (each takes it seconds). The picture goes to --png.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import trident.functional as T
 from trident.bench import timing
+from trident.bench.results import machine
 
 Call = Callable[[], object]
 Function = Callable[[Tensor], object]
@@ -66,7 +67,8 @@ def measure(outputs: Iterable[int], timer: timing.Timer, seconds: float, compile
         chart.backward[out] = medians(*backward, timer, seconds)
         told = ""
         if compiled and out & (out - 1) == 0:
-            fn = torch.compile(pools(out)[1])
+            torch.compiler.reset()  # else the number of outputs becomes a variable
+            fn = torch.compile(pools(out)[1], dynamic=False)
             chart.compiled[out] = medians(lambda fn=fn: fn(x), lambda: None, timer, seconds)[0]
             told = f"   torch.compile {chart.compiled[out] * 1e6:7.1f} us"
         for of in (chart.forward, chart.backward):
@@ -91,28 +93,32 @@ def show(outputs: Iterable[int], timer: timing.Timer, seconds: float, compiled: 
 
 
 def draw(chart: Chart, path: Path, how: str) -> None:
-    import matplotlib
+    """Time over outputs, and how many times as fast as torch, as `trident.bench` draws its pictures."""
+    from trident.bench.plots import COLOURS, RC, matplotlib, plt
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    outputs = list(chart.forward)
-    for name, at in (("torch", 1), ("Trident", 0)):
-        left.plot(outputs, [found[at] * 1e6 for found in chart.forward.values()], label=name)
-    if chart.compiled:
-        left.plot(list(chart.compiled), [s * 1e6 for s in chart.compiled.values()], "o", label="torch.compile")
-    left.set(xlabel="outputs along each axis", ylabel="microseconds", title="forward", yscale="log")
-    for name, of in (("forward", chart.forward), ("backward", chart.backward)):
-        right.plot(outputs, [b / a for a, b in of.values()], label=name)
-    right.axhline(1, color="grey", linewidth=0.8)
-    right.set(xlabel="outputs along each axis", title="how many times as fast as torch", ylim=(0, None))
-    for axes in (left, right):
-        axes.legend()
-        axes.grid(alpha=0.3)
-    figure.suptitle(f"adaptive_avg_pool2d 1x1x512x512 float32, {how}")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    with matplotlib.rc_context(RC):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+        outputs = list(chart.forward)
+        for name, at, colour in (("eager torch", 1, "eager"), ("Trident", 0, "ours")):
+            times = [found[at] * 1e6 for found in chart.forward.values()]
+            left.plot(outputs, times, label=name, color=COLOURS[colour], linewidth=1.2)
+        if chart.compiled:
+            times = [s * 1e6 for s in chart.compiled.values()]
+            left.plot(list(chart.compiled), times, "o", label="torch.compile", color=COLOURS["compile"], markersize=4)
+        left.set(xlabel="outputs along each axis", ylabel="microseconds", yscale="log")
+        left.set_title("forward: time of a call", fontsize=9.5, loc="left")
+        for name, of, colour in (("forward", chart.forward, "ours"), ("backward", chart.backward, "compile")):
+            right.plot(outputs, [b / a for a, b in of.values()], label=name, color=COLOURS[colour], linewidth=1.2)
+        right.axhline(1, color=COLOURS["soft"], linewidth=0.8)
+        right.set(xlabel="outputs along each axis", ylim=(0, None))
+        right.set_title("times as fast as eager torch", fontsize=9.5, loc="left")
+        for axes in (left, right):
+            axes.legend()
+            axes.grid(alpha=0.6)
+        figure.suptitle(f"adaptive_avg_pool2d of 1x1x512x512 float32; {how}", fontsize=9.5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
 
 
 def main() -> int:
@@ -120,15 +126,17 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1, help="measure every so many outputs")
     parser.add_argument("--clock", default="cpu", choices=tuple(timing.CLOCKS))
     parser.add_argument("--seconds", type=float, default=0.03, help="how long each is timed, about")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--png", type=Path)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--png", type=Path, default=Path("docs/headline.png"))
     options = parser.parse_args()
     timing.one_thread(options.clock)
     outputs = sorted({*range(2, 257, options.step), *(2**k for k in range(1, 9)), 7, 255})
     chart = show(outputs, timing.CLOCKS[options.clock], options.seconds, options.compile)
-    if options.png:
-        threads = torch.get_num_threads()
-        draw(chart, options.png, f"{threads} thread{'s' * (threads > 1)} of {torch.backends.cpu.get_cpu_capability()}")
+    threads = torch.get_num_threads()
+    here = f"{machine('cpu', options.clock).device}, {torch.backends.cpu.get_cpu_capability()}"
+    how = f"{here}, {threads} thread{'s' * (threads > 1)}"
+    draw(chart, options.png, f"{how}, torch {torch.__version__}")
+    print(f"{how}: {options.png}")
     return 0
 
 

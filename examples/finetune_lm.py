@@ -3,7 +3,7 @@
     python examples/finetune_lm.py [--steps 200] [--device cuda]
 
 Pretrains on four descriptions, then continues on a fifth one and prints the loss on the rest of that one, before and
-after. The model is plain torch; `trident.optimize` is the one line.
+after. The model is plain torch; `trident.optimize` and `trident.optim` are the two words.
 """
 
 import argparse
@@ -52,12 +52,13 @@ def text(name: str, device: str) -> Tensor:
 
 
 def train(model: nn.Module, tokens: Tensor, steps: int, lr: float) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    optimizer = trident.optim.AdamW(model.parameters(), lr=lr)
     for _ in range(steps):
         starts = torch.randint(len(tokens) - CONTEXT, (16,), device=tokens.device)
         loss = model(tokens[starts[:, None] + torch.arange(CONTEXT, device=tokens.device)])
         optimizer.zero_grad()
         loss.backward()
+        trident.optim.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
 

@@ -71,7 +71,7 @@ def main(steps: int) -> None:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = trident.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):
         x, target = batch(dist.get_rank(), step, device)
         loss = F.cross_entropy(model(x).flatten(0, 1), target.flatten())

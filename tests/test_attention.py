@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, close, double, gradients_of, run, same, second_order
 from trident.ops import _attention
-from trident.runtime import crossover, route, tuning
+from trident.runtime import crossover, route, tuning_llm
 
 
 def operands(*shape, S=None, dtype=torch.float32, seed=0):
@@ -20,7 +20,7 @@ def operands(*shape, S=None, dtype=torch.float32, seed=0):
 
 
 def explicit(q, k, v, mask=None, kept=None, causal=False):
-    return _attention._in_torch(q, k, v, mask, kept, causal, None)
+    return _attention._in_torch(q, k, v, mask, kept, _attention.How(right=0 if causal else -1))
 
 
 @pytest.mark.parametrize("causal", (False, True))
@@ -108,12 +108,12 @@ def test_heads_beside_each_other_are_read_in_place(monkeypatch):
 @pytest.mark.parametrize("heads", (1, 2))
 def test_walks(monkeypatch, heads, causal):
     """Small tiles, so that all loops turn; one head takes the kernels of a GPU: dq apart from dk and dv."""
-    plan = tuning._attention_meta
-    monkeypatch.setattr(tuning, "_attention_meta", lambda *args: plan(*args) | {"BLOCK_L": 32, "BLOCK_S": 16})
+    plan = tuning_llm._attention_meta
+    monkeypatch.setattr(tuning_llm, "_attention_meta", lambda *args: plan(*args) | {"BLOCK_L": 32, "BLOCK_S": 16})
     for L, S in ((70, 90), (90, 41)):
-        for heuristic in (tuning.attention, tuning.attention_keys, tuning.attention_queries):
+        for heuristic in (tuning_llm.attention, tuning_llm.attention_keys, tuning_llm.attention_queries):
             name = heuristic.__name__
-            monkeypatch.setattr(tuning, name, getattr(heuristic, "__wrapped__", heuristic))
+            monkeypatch.setattr(tuning_llm, name, getattr(heuristic, "__wrapped__", heuristic))
         inputs = operands(1, heads, L, 20, S=S)
         actual = run(lambda *t: T.scaled_dot_product_attention(*t, is_causal=causal), inputs)
         exact = double(inputs)
@@ -168,5 +168,5 @@ def test_float_mask_with_halves():
     ),
 )
 def test_padded_tiles_go_to_torch_on_cpus(sizes, fused, in_torch):
-    name = tuning.attention_kind(*sizes, fused)
+    name = tuning_llm.attention_kind(*sizes, fused)
     assert bool(crossover.faster_in_torch(name, "native", 2**20)) == in_torch

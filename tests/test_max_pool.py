@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, gradients, same
+from trident.runtime import route
 
 pytestmark = pytest.mark.once
 
@@ -78,3 +79,28 @@ def test_a_window_that_begins_past_the_input_is_dropped():
             F.max_pool2d(x, kernel, stride, padding, 1, True).shape
         )
         agree("max_pool2d", x, kernel_size=kernel, stride=stride, padding=padding, ceil_mode=True)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="torch's gradients were measured faster on CPUs alone")
+@pytest.mark.parametrize(
+    ("function", "shape", "size"),
+    [
+        ("max_pool1d", (4, 32, 1024), (3, 2, 1)),
+        ("max_pool2d", (2, 16, 64, 65), ((2, 3), 2, 1, 1, True)),
+        ("max_pool3d", (2, 8, 16, 24, 24), (3, 2, 1)),
+    ],
+)
+def test_gradient_of_torch(function, shape, size, monkeypatch):
+    """Where speed is asked about, dx comes from torch's own loop over the indices that the kernel found."""
+    x = torch.randn(shape, device=DEVICE)
+    results, asked = [], {}
+    monkeypatch.setattr(route, "WATCHERS", [lambda name, tensors, reason: asked.update({name: reason})])
+    for f in (getattr(T, function), getattr(F, function)):
+        leaf = x.clone().requires_grad_()
+        with route.forced("auto"):
+            y = f(leaf, *size)
+            y.backward(torch.arange(y.numel(), device=DEVICE).view_as(y).to(y.dtype))
+        results.append((y.detach(), leaf.grad))
+    assert [reason is not None for name, reason in asked.items()] == [False, True], asked
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()

@@ -28,12 +28,13 @@ class Subclass(torch.Tensor):
     [
         (X, None),
         (X.as_subclass(Subclass), "Subclass is not a plain tensor"),
+        (torch.nn.Parameter(X.as_subclass(Subclass)), "Subclass is not a plain tensor"),  # and an instance of Parameter
         (X.to_sparse(), "no kernel for torch.sparse_coo"),
         (X.int(), "no kernel for torch.int32"),
         (torch.view_as_complex(torch.randn(4, 2)).conj().imag, "a lazily negated tensor"),
         (X[:0], "no elements"),
     ],
-    ids=["kernel", "subclass", "sparse", "integer", "negated", "empty"],
+    ids=["kernel", "subclass", "parameter", "sparse", "integer", "negated", "empty"],
 )
 def test_reasons(x, reason):
     assert route._reason("relu", (x,), False, route.HALF_TO_DOUBLE) == reason

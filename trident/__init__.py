@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from trident import functional as functional
 from trident import nn as nn
+from trident import optim as optim
 from trident.optimize import enabled as enabled
 from trident.optimize import optimize as optimize
 from trident.optimize import restore as restore
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from trident.profiling import profile as profile
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "compile_report", "enabled", "functional", "nn", "optimize", "profile", "restore"]
+__all__ = [
+    "__version__",
+    "compare",
+    "compile_report",
+    "enabled",
+    "functional",
+    "nn",
+    "optim",
+    "optimize",
+    "profile",
+    "restore",
+]
 
 # name -> its module, which a program that only computes does not need: loaded when asked for
 _LATER = {

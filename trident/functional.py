@@ -51,6 +51,7 @@ from trident.ops._dropout import dropout3d as dropout3d
 from trident.ops._dropout import feature_alpha_dropout as feature_alpha_dropout
 from trident.ops._embedding import embedding as embedding
 from trident.ops._embedding_bag import embedding_bag as embedding_bag
+from trident.ops._flash_attention import flash_attention as flash_attention
 from trident.ops._fold import fold as fold
 from trident.ops._fold import unfold as unfold
 from trident.ops._glu import geglu as geglu
@@ -63,6 +64,7 @@ from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._gumbel_softmax import gumbel_softmax as gumbel_softmax
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._interpolate import interpolate as interpolate
+from trident.ops._jsd_loss import jsd_loss as jsd_loss
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
@@ -137,6 +139,7 @@ from trident.ops._shuffle import pixel_unshuffle as pixel_unshuffle
 from trident.ops._softmax import log_softmax as log_softmax
 from trident.ops._softmax import softmax as softmax
 from trident.ops._softmax import softmin as softmin
+from trident.ops._topk_softmax import topk_softmax as topk_softmax
 from trident.runtime import door as _door
 
 _door.doors(globals())

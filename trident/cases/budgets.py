@@ -20,11 +20,11 @@ SPILLS: dict[tuple[str, str, str], Spills] = {
     ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(3, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
     ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
-    ("scaled_dot_product_attention", "_forward_kernel", "sm_90"): Spills(1, _PARKED),
-    ("scaled_dot_product_attention", "_forward_kernel", "sm_100"): Spills(2, _PARKED),
-    ("scaled_dot_product_attention", "_forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
-    ("scaled_dot_product_attention", "_keys_kernel", "gfx942"): Spills(200, _NOT_TUNED),
-    ("scaled_dot_product_attention", "_queries_kernel", "gfx942"): Spills(70, _NOT_TUNED),
+    ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(1, _PARKED),
+    ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
+    ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
+    ("scaled_dot_product_attention", "keys_kernel", "gfx942"): Spills(200, _NOT_TUNED),
+    ("scaled_dot_product_attention", "queries_kernel", "gfx942"): Spills(70, _NOT_TUNED),
 }
 
 

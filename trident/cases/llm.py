@@ -1,12 +1,15 @@
 """Cases of operators of language models that torch lacks. The references are their formulas in torch's operators."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import trident.functional as T
-from trident.cases.case import Case, Shape, randn
+from trident.cases.case import FLAT_BENCH, Case, Shape, randn
+from trident.runtime import route
 
 
 def _rotary(
@@ -48,8 +51,60 @@ def _rotary(
     return Case(ours, reference, shapes, inputs=inputs, bench=((1, 4, 16, 64), (1, 8, 256, 64), (1, 16, 2048, 128)))
 
 
+def _jsd(shapes: Sequence[Shape], beta: float, reduction: str) -> Case:
+    def exact(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """By torch's kl_div, log-probability of the mixture first."""
+        if beta in (0, 1):
+            pair = (t, x) if beta else (x, t)
+            return F.kl_div(*pair, reduction=reduction, log_target=True)
+        m = torch.stack((t + math.log(beta), x + math.log1p(-beta))).logsumexp(0)
+        of_target, of_input = (F.kl_div(m, a, reduction=reduction, log_target=True) for a in (t, x))
+        return beta * of_target + (1 - beta) * of_input
+
+    def reference(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with route.forced("torch"):
+            return T.jsd_loss(x, t, beta, reduction)
+
+    return Case(
+        ours=lambda x, t: T.jsd_loss(x, t, beta, reduction),
+        reference=reference,
+        exact=exact,
+        shapes=shapes,
+        inputs=lambda shape: [F.log_softmax(3 * randn(*shape), -1) for _ in range(2)],
+        reduced=lambda shape: 1 if reduction == "none" else math.prod(shape),
+        bench=FLAT_BENCH,
+    )
+
+
+def _choices(shapes: Sequence[Shape], k: int, renormalize: bool) -> Case:
+    def reference(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        p = x.softmax(-1)
+        places = p.topk(min(k, x.shape[-1]) or 1, -1).indices
+        w = p.gather(-1, places)
+        return (w / w.sum(-1, keepdim=True) if renormalize else w), places
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        """Numbers that every dtype holds and that differ within a row: torch may choose any of equal ones."""
+        return [(torch.rand(shape).argsort(-1).double() - shape[-1] / 2) / 16]
+
+    return Case(
+        ours=lambda x: T.topk_softmax(x, min(k, x.shape[-1]) or 1, renormalize=renormalize),
+        reference=reference,
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: shape[-1],
+        bench=((64, 64), (512, 64), (16384, 128)),
+    )
+
+
 CASES: dict[str, Case] = {
     "rotary_embedding": _rotary((2, 4, 5, 12), group=2, batched=True),
     "rotary_embedding.interleaved": _rotary((2, 5, 2, 16), sequence=-3, turned=6, half=True, interleaved=True),
     "rotary_embedding.partial": _rotary((3, 5, 16), turned=5),
+    "jsd_loss": _jsd(((2, 3, 4), (1, 1), (33, 1001)), 0.3, "batchmean"),
+    "jsd_loss.none": _jsd(((5, 7),), 0.5, "none"),
+    "jsd_loss.0": _jsd(((5, 7),), 0.0, "sum"),
+    "jsd_loss.1": _jsd(((5, 7),), 1.0, "mean"),
+    "topk_softmax": _choices(((2, 3, 5), (1, 1), (70, 60)), 2, True),
+    "topk_softmax.plain": _choices(((5, 7), (33, 256)), 8, False),
 }

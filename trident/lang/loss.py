@@ -12,7 +12,7 @@ NaN are torch's.
 import triton
 import triton.language as tl
 
-from trident.lang.pointwise import log1p, logsigmoid, sigmoid
+from trident.lang.pointwise import expm1, log1p, logsigmoid, sigmoid
 
 TWO_PI = tl.constexpr(6.283185307179586)
 HALF_LOG_TWO_PI = tl.constexpr(0.9189385332046727)
@@ -183,6 +183,41 @@ def kl_log_grad(x, t, A, B):
 @triton.jit
 def kl_log_target(x, t, A, B):
     return tl.exp(t) * (t - x + 1)
+
+
+@triton.jit
+def _above_mixture(x, t, A):
+    """x - m and t - m for m = log(A exp(t) + (1 - A) exp(x)): without overflow, and exact where x is near t."""
+    d = x - t
+    e = expm1(-tl.abs(d))
+    of_x, of_t = -log1p(e * A), -log1p(e * (1 - A))
+    return tl.where(d > 0, of_x, of_t + d), tl.where(d > 0, of_x - d, of_t)
+
+
+@triton.jit
+def _weighted(log, times):
+    """exp(log) times; 0 where the probability is."""
+    p = tl.exp(log)
+    return tl.where(p == 0, 0.0, p * times)
+
+
+@triton.jit
+def jsd(x, t, A, B):
+    """A exp(t) (t - m) + (1 - A) exp(x) (x - m), m of the mixture as above: both are log-probabilities, 0 < A < 1."""
+    x_m, t_m = _above_mixture(x, t, A)
+    return _weighted(t, t_m) * A + _weighted(x, x_m) * (1 - A)
+
+
+@triton.jit
+def jsd_grad(x, t, A, B):
+    x_m, _ = _above_mixture(x, t, A)
+    return _weighted(x, x_m) * (1 - A)
+
+
+@triton.jit
+def jsd_target(x, t, A, B):
+    _, t_m = _above_mixture(x, t, A)
+    return _weighted(t, t_m) * A
 
 
 @triton.jit

@@ -5,8 +5,8 @@ from torch.nn import functional as functional
 from torch.nn import init as init
 from torch.nn import modules as modules
 from torch.nn import parameter as parameter
-from torch.nn import utils as utils
 
+import trident.nn.utils as utils  # type: ignore[no-redef]  # noqa: F401  in place of what * brought
 from trident.nn.activation import CELU as CELU
 from trident.nn.activation import ELU as ELU
 from trident.nn.activation import GELU as GELU

@@ -204,7 +204,8 @@ def _axes(sizes: Sequence[int], size: Sequence[int]) -> list[int]:
 @op("adaptive_avg_pool")
 def _forward(x: Tensor, size: Sequence[int], last: bool, dtype: torch.dtype) -> Tensor:
     """x [*, L...] -> [*, *size]. As in torch channels_last stays so, and channels_last_3d becomes contiguous."""
-    shape, axes = [*x.shape[: x.dim() - len(size)], *size], _axes(x.shape, size)
+    sizes = x.shape
+    shape, axes = [*sizes[: len(sizes) - len(size)], *size], _axes(sizes, size)
     if not last:
         rows = _adaptive_rows.plan(True, x.numel(), *axes, x.device)
         if rows.grid:
@@ -295,6 +296,9 @@ TORCH: dict[int, Callable[..., Tensor]] = {
 }
 
 
+NAMES = {pooled: f"adaptive_avg_pool{pooled}d" for pooled in TORCH}
+
+
 def _kind(name: str, input: Tensor, size: tuple[int, ...], last: bool) -> str:
     """What `crossover` knows the call by: planes go row by row there, unless they leave one value; others do not."""
     pooled = len(size)
@@ -314,7 +318,7 @@ ONE_WINDOW = {pooled: (1,) * pooled for pooled in TORCH}
 
 
 def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
-    name = f"adaptive_avg_pool{pooled}d"
+    name = NAMES[pooled]
     size = _output_size(input, output_size, pooled)
     if size is None:
         route.to_torch(name, input, unless=route.INVALID)

@@ -111,9 +111,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     if fits and autocast.active(input1):
         reason = "autocast: torch casts what is inside"
     work = weight.shape[0] * input2.numel() if fits else 0
-    trained = torch.is_grad_enabled() and any(t.requires_grad for t in (input1, input2, weight))
-    name = "bilinear" if trained else "bilinear (forward alone)"
-    if route.to_torch(name, input1, input2, weight, bias, unless=reason, work=work):
+    if route.to_torch("bilinear", input1, input2, weight, bias, unless=reason, work=work):
         return torch.nn.functional.bilinear(input1, input2, weight, bias)
     x1, x2 = input1.reshape(-1, input1.shape[-1]), input2.reshape(-1, input2.shape[-1])
     y: Tensor = apply(_Bilinear, x1, x2, weight, bias)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trident.lang.random import at_least, random4
 from trident.lang.tile import band_tile, flat_tile, from_bits, load
-from trident.runtime import exact, recompute, route, tuning
+from trident.runtime import exact, pages, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying, lying_as
@@ -100,6 +100,8 @@ def _elements(x: Tensor, seed: Tensor, p: float, values: Sequence[float], keep: 
     y = torch.empty_like(x)
     n = x.numel()
     kept = torch.empty_like(y if keep else x.new_empty(0), dtype=torch.int8)
+    if keep and kept.is_cpu and n >= pages.FEWEST_ELEMENTS:
+        pages.advise(kept)
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
     plan = tuning.flat(quarter, x.device)
     some = kept if keep else None

@@ -20,13 +20,12 @@ TORCH: dict[str, Callable[..., Any]] = {
 
 def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bool, return_indices: bool) -> Any:
     """The kernel's result for windows that were found right."""
-    wanted = wants_gradient(input)
-    codes = INDICES if return_indices else NO_CODES
-    if wanted and not return_indices:
-        codes = PLACES if few_close(found.window, pooled) else INDICES
     # torch's operator that also returns indices has no autocast rule, but the adaptive ones always return them
     dtype = input.dtype if return_indices and found.window else autocast.output_dtype(name, input)
-    if name == "max_pool1d" and codes == NO_CODES:  # torch has another operator for it, of contiguous tensors
+    wanted = wants_gradient(input)
+    if name == "max_pool1d" and not (
+        return_indices or wanted
+    ):  # torch has another operator for it, of contiguous tensors
         input = input.contiguous()
     x, axes, found = as_plane(input, pooled, found)
     last = channels_last(x, axes) and not (axes == 3 and not found.window)  # adaptive in 3d: torch's is contiguous
@@ -34,7 +33,14 @@ def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bo
         again: tuple[Any, ...] = (f"max_pool{axes}d", *_by(axes, found.window), ceil_mode)
     else:
         again = (f"adaptive_max_pool{axes}d", found.size)
-    result = apply(Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again)
+    codes, theirs = INDICES if return_indices else NO_CODES, False
+    if wanted:
+        theirs = dtype == x.dtype and route.gradient_to_torch(again[0], x)
+        if not return_indices:
+            codes = PLACES if few_close(found.window, axes) and not theirs else INDICES
+    result = apply(
+        Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again, theirs
+    )
     if pooled > 1:
         return result
     return tuple(t.squeeze(-2) for t in result) if return_indices else result.squeeze(-2)
@@ -52,6 +58,8 @@ def _pool(
     name = f"max_pool{pooled}d"
     found = windows(input, pooled, kernel_size, stride, padding, dilation, ceil_mode)
     asked = kind(name, input, pooled, found)
+    if asked == "max_pool1d" and not (return_indices or wants_gradient(input)):
+        asked = "max_pool1d (forward alone)"  # torch has another operator for it
     if route.to_torch(asked, input, unless=None if found else route.INVALID) or found is None:
         return TORCH[name](input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _maxima(name, input, pooled, found, ceil_mode, return_indices)

@@ -174,7 +174,9 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, o
         reason = "no kernel for this norm"
     elif not -input.dim() <= dim < input.dim():
         reason = route.INVALID
-    if route.to_torch("normalize", input, unless=reason):
+    trained = torch.is_grad_enabled() and input.requires_grad
+    name = "normalize (power)" if p != 2 else "normalize" if trained else "normalize (forward alone)"
+    if route.to_torch(name, input, unless=reason):
         return F.normalize(input, p, dim, eps, out)
     dtype = autocast.output_dtype("normalize", input)
     if memory_format(input) == torch.contiguous_format:

@@ -8,6 +8,7 @@ A row of the table is f and its derivatives, of lang/loss.py. A sum is one parti
 those: no atomics. w is binary_cross_entropy's weight; the weight of its positives takes the place of A.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +86,12 @@ LOSSES = {
         L.kl_log_target,
         lambda x, t, third, o: _kl_div(x, t, o.reduction, True),
         lies_as=1,
+    ),
+    "jsd_loss": Loss(
+        L.jsd,
+        L.jsd_grad,
+        L.jsd_target,
+        lambda x, t, third, o: _reduced(_jsd(x, t, o.a), o.reduction),
     ),
     "cosine_embedding_loss": Loss(
         L.cosine_embedding,
@@ -168,6 +175,12 @@ def _kl_div(x: Tensor, t: Tensor, reduction: str, log_target: bool) -> Tensor:
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def _jsd(x: Tensor, t: Tensor, beta: float) -> Tensor:
+    m = torch.logaddexp(t + math.log(beta), x + math.log1p(-beta))
+    of_target, of_input = (torch.where(a == -math.inf, 0, a.exp() * (a - m)) for a in (t, x))
+    return (1 - beta) * of_input + beta * of_target
 
 
 def _cosine_embedding(cosine: Tensor, t: Tensor, margin: float) -> Tensor:

@@ -239,6 +239,13 @@ WIDE = 8  # elements in a row of a window, from which on lanes lie along it
 UNROLLED = 8  # windows up to so wide are unrolled: what is found stays in registers from element to element
 MOST_CLASSES = 8  # of windows that overlap, each of which is one launch: beyond it every dx looks for its windows
 LARGEST_SOUGHT = 27  # elements of a window in whose places every x looks for itself
+aten = torch.ops.aten
+GRADIENTS: dict[str, Any] = {  # of torch, by the name of the function
+    "max_pool2d": aten.max_pool2d_with_indices_backward.default,
+    "max_pool3d": aten.max_pool3d_with_indices_backward.default,
+    "adaptive_max_pool2d": aten.adaptive_max_pool2d_backward.default,
+    "adaptive_max_pool3d": aten.adaptive_max_pool3d_backward.default,
+}
 NO_CODES, PLACES, INDICES = range(3)  # of a maximum: nothing, its place in the window, torch's index in the plane
 
 
@@ -394,20 +401,32 @@ def spread(dx: Tensor, dy: Tensor, planes: int, C: int, L: Sequence[int], output
     launch(_backward_kernel, plan.grid, dx, dy, None, None, None, **plan.meta, **flags)
 
 
+def _of_torch(again: tuple[Any, ...], dy: Tensor, x: Tensor, index: Tensor) -> Tensor:
+    """torch's gradient of the maxima that its function again[0] takes with the arguments again[1:]."""
+    name, *args = again
+    if name.startswith("adaptive"):
+        return GRADIENTS[name](dy, x, index)
+    return GRADIENTS[name](dy, x, *args, index)
+
+
 class Pool(torch.autograd.Function):
-    """kind: "max", "mean" or "power". both: return codes, too. again: torch's function and its arguments after x."""
+    """kind: "max", "mean" or "power". both: return codes, too. again: torch's function and its arguments after x.
+    theirs: the gradient of a maximum is torch's, from its indices."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, kind: str, size: tuple[int, ...], window: tuple[int, ...], norm: float, divisor: int,
         padded: bool, codes: int, last: bool, dtype: torch.dtype, both: bool, again: tuple[Any, ...],
+        theirs: bool = False,
     ) -> Any:  # fmt: skip
         y, code = _forward(x, kind, size, window, norm, divisor, padded, codes, last, dtype)
         ctx.save_for_backward(
-            x if kind != "mean" else None, y if kind == "power" else None, code if kind == "max" and codes else None
+            x if theirs or kind == "power" else None,
+            y if kind == "power" else None,
+            code if kind == "max" and codes else None,
         )
         ctx.how = kind, window, len(size), norm, divisor, padded, codes, last
-        ctx.like, ctx.again = (x.shape, x.dtype), again
+        ctx.like, ctx.again, ctx.theirs = (x.shape, x.dtype), again, theirs
         if both:
             ctx.mark_non_differentiable(code)
             return y, code
@@ -423,9 +442,10 @@ class Pool(torch.autograd.Function):
             if x is None:
                 x = torch.zeros((), dtype=dtype, device=dy.device).expand(shape).requires_grad_()
             (dx,) = recompute.gradients(lambda x: getattr(torch.nn.functional, name)(x, *args), (x,), dy)
+        elif ctx.theirs:
+            dx = _of_torch(ctx.again, dy, x, code)
         else:
-            x = x if kind == "power" else None
             dx = _backward(
                 dy, x, y, code, kind, shape, window, pooled, norm, divisor, padded, codes, last, dtype
             )  # fmt: skip
-        return dx, *[None] * 11
+        return dx, *[None] * 12

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from trident.lang import taps
 from trident.lang.tile import accumulator, from_bits, load
+from trident.ops import _adaptive_rows
 from trident.runtime import exact, tuning
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
@@ -210,6 +211,26 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tun
     return tuning.Plan(plan.grid, {**meta, **flags, **plan.meta})
 
 
+BLOCKS = {
+    **dict.fromkeys(("nearest", "nearest-exact"), _adaptive_rows.spread),
+    **dict.fromkeys(("nearest_grad", "nearest-exact_grad"), _adaptive_rows.add),
+}
+
+
+@tuning.heuristic
+def _blocks(grad: bool, device: torch.device, *numbers: float) -> tuning.Plan:
+    """The launch where y [N, C, H, W] is nearest neighbours by a power of two in H and in W: an element of x is a block
+    of y, or a block is summed for the gradient. Without a grid where it is not. (float32 is exact there: y is what taps
+    say.) numbers: the sizes of x, those of y, and the scale factors."""
+    x, y, a = (numbers[i : i + 4] for i in (0, 4, 8))
+    (OH, OW), (H, W) = ([int(n) for n in of[2:]] for of in ((y, x) if grad else (x, y)))
+    for few, many, factor in zip((OH, OW), (H, W), a[2:], strict=True):
+        each = many // few
+        if many % few or each & (each - 1) or factor not in (0, each):
+            return _adaptive_rows.ELSEWHERE
+    return _adaptive_rows.plan(grad, int(x[0] * x[1]) * H * W, 1, 1, H, OH, W, OW, device, False)
+
+
 @op("resample")
 def resample(
     x: Tensor, how: str, size: Sequence[int], a: Sequence[float], value: float, dtype: torch.dtype, keep: bool
@@ -222,6 +243,11 @@ def resample(
     x = x.contiguous(memory_format=form)
     y = torch.empty(list(size), dtype=dtype, device=x.device, memory_format=form)
     last = form != torch.contiguous_format
+    if how in BLOCKS and not last and y.dim() == 4:
+        blocks = _blocks(how.endswith("_grad"), x.device, *x.shape, *size, *a)
+        if blocks.grid:
+            BLOCKS[how](y, x, blocks)
+            return y
 
     def order(numbers: Sequence[float]) -> list[float]:
         return [numbers[0], *numbers[2:], numbers[1]] if last else list(numbers)

@@ -4,7 +4,8 @@
     forward     y  = x where x > 0, else r x
     backward    dx = dy where x > 0, else r dy
 
-r is not stored: it is Philox at the element's place in memory, as in _dropout.py.
+r is Philox at the element's place in memory, as in _dropout.py. So GPUs draw it again in the backward; CPUs, where that
+takes several times as long as memory does, keep dy's factor, 1 or r, as torch does.
 """
 
 from typing import Any
@@ -22,45 +23,75 @@ from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
-def _kernel(out, factor, x, seed, n, quarter, LOWER: tl.constexpr, UPPER: tl.constexpr, BLOCK: tl.constexpr):
-    """out = factor * (1 where x > 0, else r): factor is x in the forward, dy in the backward."""
+def _kernel(out, kept, factor, x, seed, n, quarter, LOWER: tl.constexpr, UPPER: tl.constexpr, BLOCK: tl.constexpr):
+    """out = factor * kept, kept = 1 where x > 0, else r: factor is x in the forward, dy in the backward."""
     at, in_quarter = flat_tile(quarter, BLOCK)
     random = random4(seed, at)  # the four words of a counter serve four elements, a quarter of the tensor apart
     for i in tl.static_range(4):
         inside = in_quarter & (at < n)
-        b_factor = load(factor + at, inside)
+        b_factor, below = load(factor + at, inside), load(x + at, inside) <= 0
         slope = uniform(random[i]).to(b_factor.dtype) * (UPPER - LOWER) + LOWER
-        tl.store(out + at, tl.where(load(x + at, inside) <= 0, b_factor * slope, b_factor), inside)
+        tl.store(out + at, tl.where(below, b_factor * slope, b_factor), inside)
+        if kept is not None:
+            tl.store(kept + at, tl.where(below, slope, 1.0), inside)
         at += quarter
 
 
+@triton.jit
+def _kept_kernel(dx, dy, kept, n, BLOCK: tl.constexpr):
+    at, inside = flat_tile(n, BLOCK)
+    tl.store(dx + at, load(dy + at, inside) * load(kept + at, inside), inside)
+
+
 @op("rrelu")
-def _sloped(factor: Tensor, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
+def _sloped(factor: Tensor, x: Tensor, seed: Tensor, lower: float, upper: float, keep: bool) -> tuple[Tensor, Tensor]:
+    """out, and what factor was multiplied by, in the dtype of sums (empty, unless it is to be kept)."""
     factor, x = factor.contiguous(), x.contiguous()
     out = torch.empty_like(factor)
     n = x.numel()
+    kept = torch.empty_like(out if keep else x.new_empty(0), dtype=compute_dtype(x))
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
     plan = tuning.flat(quarter, x.device)
-    launch(_kernel, plan.grid, out, factor, x, seed, n, quarter, LOWER=lower, UPPER=upper, **plan.meta)
-    return out
+    args = out, kept if keep else None, factor, x, seed, n, quarter
+    launch(_kernel, plan.grid, *args, LOWER=lower, UPPER=upper, **plan.meta)
+    return out, kept
+
+
+@op("rrelu_backward")
+def _kept(dy: Tensor, kept: Tensor) -> Tensor:
+    dy = dy.contiguous()
+    dx = torch.empty_like(dy)
+    plan = tuning.flat(dy.numel(), dy.device)
+    launch(_kept_kernel, plan.grid, dx, dy, kept, dy.numel(), **plan.meta)
+    return dx
 
 
 class _RReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
-        ctx.save_for_backward(x, seed)
+        keep = ctx.needs_input_grad[0] and tuning.keeps_random(x.device)
+        y, kept = _sloped(x, x, seed, lower, upper, keep)
+        ctx.save_for_backward(*((None, None, kept) if keep else (x, seed, None)))
         ctx.bounds = lower, upper
-        return _sloped(x, x, seed, lower, upper)
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, seed = ctx.saved_tensors
+        x, seed, kept = ctx.saved_tensors
+        lower, upper = ctx.bounds
         if recompute.wanted():  # linear in dy, and piecewise constant in x
-            return dy * _sloped(torch.ones_like(dy), x.detach(), seed, *ctx.bounds), None, None, None
-        return _sloped(dy, x, seed, *ctx.bounds), None, None, None
+            if kept is None:
+                kept, _ = _sloped(torch.ones_like(dy), x.detach(), seed, lower, upper, False)
+            dx = dy * kept.to(dy.dtype)
+        elif kept is not None:
+            dx = _kept(dy, kept)
+        else:
+            dx, _ = _sloped(dy, x, seed, lower, upper, False)
+        return dx, None, None, None
 
 
 def rrelu(

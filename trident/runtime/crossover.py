@@ -35,28 +35,36 @@ NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 _LEAST_NATIVE = {
     2048: ("bilinear",),
-    4096: ("alpha_dropout",),
-    8192: ("binary_cross_entropy", "dropout", "mish"),
+    4096: ("alpha_dropout", "normalize"),
+    8192: ("binary_cross_entropy", "dropout", "mish", "topk_softmax"),
     16384: (
-        "unfold",
+        *("normalize (power)", "shift_gelu", "unfold"),
         *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
         *("multilabel_margin_loss", "pdist (power)", "softsign"),
         *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
         *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
     ),
-    32768: ("cosine_similarity", "gaussian_nll_loss", "pixel_shuffle", "pixel_unshuffle", "rrelu", "tanh"),
+    32768: (
+        "cosine_similarity",
+        "gaussian_nll_loss",
+        "local_response_norm",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "rrelu",
+        "tanh",
+    ),
     65536: (
         *CONV_MANY_TAPS,
-        "fold",
+        *("fold", "geglu", "swiglu"),
         *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
-        *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
+        *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
-        *("adaptive_avg_pool2d", "pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
+        *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
@@ -68,18 +76,20 @@ _LEAST_NATIVE = {
     524288: (
         *CONV_WIDE[2],
         "embedding_bag (weighted)",
-        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss", "normalize"),
+        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss"),
         "smooth_l1_loss",
     ),
     1048576: (
         *CONV_LONG,
+        "softmax (inner) (gradient)",
         "linear_cross_entropy",
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
-        *("geglu", "mean", "norm (forward alone)", "reglu", "shift_gelu", "swiglu"),
+        *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
+    33554432: ("pdist",),  # of numbers that are subtracted
 }
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -97,13 +107,15 @@ _NEVER_NATIVE = {
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
-        *("bilinear (forward alone)", "embedding_bag (mean)", "embedding_bag (sum)", "pdist"),
+        *("embedding_bag (mean)", "embedding_bag (sum)"),
         *("adaptive_avg_pool1d", "adaptive_max_pool1d", "group_norm", "group_norm (channels last)", "layer_norm"),
         *("layer_norm (residual)", "rms_norm (few rows)"),
         *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
         *_dims("adaptive_avg_pool", way=" (one window)"),
         *("adaptive_avg_pool1d (uneven)", "adaptive_avg_pool2d (channels_last) (uneven)"),
         *(*_dims("adaptive_max_pool", way=" (one window)"), *_dims("adaptive_max_pool", (2, 3), LAST)),
+        "max_pool1d (forward alone)",
+        *(*_dims("max_pool", (2, 3), " (gradient)"), *_dims("adaptive_max_pool", (2, 3), " (gradient)")),
         *(*_dims("avg_pool", (2, 3), LAST), *_dims("max_pool", (2, 3), LAST), *_dims("max_unpool")),
         *(*_dims("avg_pool", way=" (far apart)"), *_dims("max_pool", way=" (far apart)")),
         *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
@@ -115,7 +127,6 @@ _NEVER_NATIVE = {
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
-    "not measured yet": ("local_response_norm",),
     "MKL tunes the product by hand": ("linear", "linear_activation"),
     "oneDNN tunes convolutions by hand": (
         "conv_tbc",

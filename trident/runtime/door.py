@@ -1,7 +1,7 @@
 """The door of a public function: what every call passes before the function reads it.
 
 A call on a tensor so small that torch is faster in whichever way it is made goes to torch at once: there reading the
-call, which is Python, takes longer than the work (docs/decisions/034). `enabled`'s mode is taken off meanwhile.
+call, which is Python, takes longer than the work (docs/decisions/050). `enabled`'s mode is taken off meanwhile.
 """
 
 import functools
@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from trident.runtime import crossover, redirect, route
 from trident.runtime.launch import EXECUTORS
+from trident.runtime.spread import RULES, spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,4 +111,4 @@ def doors(namespace: dict[str, Any]) -> None:
     for name, function in list(namespace.items()):
         if inspect.isfunction(function) and not name.startswith("_"):
             theirs = getattr(torch.nn.functional, name, None) or getattr(torch, name, None)
-            namespace[name] = door(name, function, theirs)
+            namespace[name] = door(name, spread(name, function) if name in RULES else function, theirs)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from triton import knobs
 
+from trident.runtime import pages
+
 INTERPRETED: bool = knobs.runtime.interpret  # fixed when kernels were decorated
 
 
@@ -80,6 +82,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
         return
     how = executor(device_type(first))
     if how == "native":
+        if first.numel() >= pages.FEWEST_ELEMENTS:  # first: by convention what the kernel writes
+            pages.advise(first)
         try:
             return _launch_native(kernel, grid, args, meta)
         except ValueError:

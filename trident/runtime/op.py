@@ -29,8 +29,8 @@ def watched(args: tuple[Any, ...]) -> bool:
     """Is a dispatch mode active, or an argument of a tensor subclass that intercepts operators (fake, DTensor)?"""
     if torch._C._len_torch_dispatch_stack():
         return True
-    for a in args:  # noqa: SIM110  any() of a generator takes twice as long
-        if type(a) not in PLAIN and isinstance(a, Tensor) and not isinstance(a, torch.nn.Parameter):
+    for a in args:
+        if type(a) not in PLAIN and isinstance(a, Tensor) and not issubclass(type(a), torch.nn.Parameter):
             return True
     return False
 

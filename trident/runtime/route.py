@@ -103,7 +103,8 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     for t in tensors:
         if t is None:
             continue
-        if type(t) is not Tensor and not isinstance(t, torch.nn.Parameter | FakeTensor | FunctionalTensor):
+        # issubclass: a DTensor or a quantized tensor that is a parameter claims to be an instance of Parameter
+        if type(t) is not Tensor and not issubclass(type(t), torch.nn.Parameter | FakeTensor | FunctionalTensor):
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != STRIDED:
             return f"no kernel for {t.layout}"
@@ -120,19 +121,23 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
     return None
 
 
+_transforms, _wrapped = torch._C._functorch.peek_interpreter_stack, torch._C._functorch.is_functorch_wrapped_tensor
+_tracing = torch._C._get_tracing_state
+
+
 def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _transforms() is not None:
         return "inside a torch.func transform"
     for t in tensors:
         if isinstance(t, Tensor):
             if t.is_neg():
                 return "a lazily negated tensor"
-            if torch._C._functorch.is_functorch_wrapped_tensor(t):
+            if _wrapped(t):
                 return "a tensor that outlived its torch.func transform"
     if forward_ad._current_level >= 0:
         return "forward-mode autodiff"
-    if torch._C._get_tracing_state() is not None:
+    if _tracing() is not None:
         return "torch.jit.trace"
     return None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import SymInt
 
 from trident.runtime.launch import INTERPRETED
 
@@ -29,7 +30,7 @@ def heuristic(fn: Callable[..., Plan]) -> Callable[..., Plan]:
     @functools.wraps(fn)
     def plan(*args: object) -> Plan:
         for a in args:  # any() of a generator takes 0.7 us, of a call of 10
-            if type(a) is torch.SymInt:
+            if type(a) is SymInt:
                 return TRACED
         return cached(*args)
 
@@ -59,6 +60,20 @@ def flat(n: int, device: torch.device) -> Plan:
     # a program costs a few hundred ns of index arithmetic; 16k elements hide it and stay in the L1/L2 caches
     block = min(16384, max(256, power_of_2(n)))
     return Plan((cdiv(n, block),), {"BLOCK": block})
+
+
+@heuristic
+def lists(device: torch.device) -> Plan:
+    """A list of tensors, CHUNK elements of one of them a program; the grid is the list's."""
+    if device.type == "cuda":
+        return Plan(
+            (), {"CHUNK": 8192, "BLOCK": 1024, "num_warps": 4 if torch.version.hip else 8}
+        )  # 4 elements a thread
+    if INTERPRETED:
+        return Plan((), {"CHUNK": 16384, "BLOCK": 16384})
+    # two vectors: for all the compiler knows what addresses of a table point at overlaps: stores wait for the loads of
+    # a block, in registers (AdamW of 5 million elements: 3.3 ms; 4.0 in blocks of 128, 7.3 in whole chunks)
+    return Plan((), {"CHUNK": 4096, "BLOCK": 32})
 
 
 def keeps_random(device: torch.device) -> bool:
@@ -406,98 +421,3 @@ def matmul(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, may_slice: bo
 def tf32(x: torch.Tensor) -> bool:
     """May float32 products be rounded to tf32? Read where a kernel is launched, as torch does."""
     return x.dtype == torch.float32 and x.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
-
-
-# (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
-# that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
-ATTENTION = {
-    "forward": {
-        **{(2, 64): (128, 64, 8, 3), (2, 128): (128, 64, 8, 2), (2, 256): (64, 32, 8, 1)},
-        **{(4, 64): (64, 32, 8, 2), (4, 128): (32, 32, 8, 1)},
-        **{(8, 64): (32, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
-    },
-    "keys": {
-        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
-        **{(4, 64): (32, 16, 4, 1), (4, 128): (32, 16, 8, 1)},
-        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
-    },
-    "queries": {
-        **{(2, 64): (32, 64, 4, 2), (2, 128): (32, 64, 8, 1), (2, 256): (32, 32, 8, 1)},
-        **{(4, 64): (32, 32, 8, 1), (4, 128): (16, 32, 8, 1)},
-        **{(8, 64): (16, 16, 4, 1), (8, 128): (16, 16, 4, 1)},
-    },
-}
-
-
-def longest_head(dtype: torch.dtype, device: torch.device) -> int:
-    """Elements of a head that attention's kernels hold: on GPUs float32 and float64 of more would spill registers."""
-    return 256 if device.type == "cpu" or dtype.itemsize == 2 else 128
-
-
-def _attention_meta(
-    way: str, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
-) -> dict[str, Any]:
-    e, d = max(16, power_of_2(E)), max(16, power_of_2(V))  # 16: the least that tl.dot sums over
-    meta: dict[str, Any] = {"BLOCK_E": e, "BLOCK_V": d, "PRECISION": "ieee"}
-    if device.type == "cuda":
-        block_l, block_s, warps, stages = ATTENTION[way][dtype.itemsize, max(64, e, d)]
-        meta |= {"num_warps": warps, "num_stages": stages}
-        if dtype == torch.float32 and not torch.version.hip:
-            meta["PRECISION"] = "tf32" if tf32 else "tf32x3"  # three products in tensor cores: float32's precision
-    else:
-        block_l = block_s = 128  # tiles of 64 KB stay in the L2 cache
-        if way == "forward" and L % 256 == 0 and L >= 1024:
-            block_l = 256  # the keys are packed half as often: 4% faster
-    return meta | {"BLOCK_L": max(16, min(block_l, power_of_2(L))), "BLOCK_S": max(16, min(block_s, power_of_2(S)))}
-
-
-def attention_kind(L: int, S: int, E: int, V: int, fused: bool) -> str:
-    """The name under which `faster_in_torch` knows such a call. fused: torch has a fused kernel for it."""
-    name = "scaled_dot_product_attention (fused in torch)" if fused else "scaled_dot_product_attention"
-    if any(isinstance(n, torch.SymInt) for n in (L, S, E, V)):
-        return name
-    # what is computed over what is needed, on a CPU; torch's formula of many operators is slow enough to allow more
-    rows, columns = (cdiv(n, block) * block for n in (L, S) for block in (min(128, max(16, power_of_2(n))),))
-    head = max(16, power_of_2(E)) + max(16, power_of_2(V))
-    padded = rows * columns * head / (L * S * (E + V)) > (1.15 if fused else 1.35)
-    return f"{name} (padded)" if padded else name
-
-
-@heuristic
-def attention(heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
-    """Programs over blocks of queries and heads, that walk over the keys."""
-    meta = _attention_meta("forward", L, S, E, V, dtype, tf32, device)
-    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta | {"EVEN_S": S % meta["BLOCK_S"] == 0})
-
-
-@heuristic
-def attention_queries(
-    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
-) -> Plan:
-    meta = _attention_meta("queries", L, S, E, V, dtype, tf32, device)
-    return Plan((cdiv(L, meta["BLOCK_L"]), heads), meta)
-
-
-@heuristic
-def attention_keys(
-    heads: int, L: int, S: int, E: int, V: int, dtype: torch.dtype, tf32: bool, device: torch.device
-) -> Plan:
-    """Programs over blocks of keys and heads, that walk over the queries; `loops`: over all blocks of keys as well."""
-    meta = _attention_meta("keys", L, S, E, V, dtype, tf32, device)
-    # CPU: saves 2 of 7 products, while torch too has no more than one thread a head here
-    whole = device.type != "cuda" and heads > 1
-    return Plan((1 if whole else cdiv(S, meta["BLOCK_S"]), heads), meta, loops=whole)
-
-
-@heuristic
-def attention_delta(heads: int, L: int, V: int, device: torch.device) -> Plan:
-    block_v = power_of_2(V)
-    block_l = max(1, min(power_of_2(L), 2048 // block_v))  # 16 elements a thread of both operands, on GPUs
-    return Plan((cdiv(L, block_l), heads), {"BLOCK_L": block_l, "BLOCK_V": block_v})
-
-
-@heuristic
-def attention_dropout(heads: int, L: int, S: int, device: torch.device) -> Plan:
-    block_s = min(128, power_of_2(S))
-    block_l = min(power_of_2(L), (2048 if device.type == "cuda" else 16384) // block_s)
-    return Plan((cdiv(L, block_l), cdiv(S, block_s), heads), {"BLOCK_L": block_l, "BLOCK_S": block_s})

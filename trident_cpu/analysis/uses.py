@@ -83,7 +83,7 @@ class Dependencies:
         if not value.type.is_tile or value in self.extra:
             total = 0.0
         elif not is_lazy(op):
-            total = 0.5
+            total = 4.0 if op is not None and op.name == "tt.gather" else 0.5  # a gather may wait for its reader
         else:
             assert op is not None
             own = cost(op.name) if kind(op.name) == "pointwise" else 0.0

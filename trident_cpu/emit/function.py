@@ -5,7 +5,7 @@ Scalars are SSA values emitted when first needed, in front of the step that need
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from trident_cpu.analysis.aliasing import Aliasing
@@ -67,6 +67,7 @@ class FunctionEmitter:
         self.references: dict[Value, Reference] = {}  # loaded tiles that are read again where they lie
         self.inductions: dict[Value, tuple[Value, Value, str]] = {}
         self.aliases: dict[Value, Value] = {}
+        self.waiting: dict[Value, Callable[[Map, Context], Val]] = {}  # gathers that are done where they are read
         self.mutable: set[Value] = set()  # tiles whose buffers a loop overwrites: views of them must be copies
         self.dot_targets: dict[Op, Value] = {}  # dots that accumulate into a loop-carried tile
         self._ready: set[Value] = set()

@@ -117,6 +117,8 @@ def _evaluate(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -
         return fe.reload(value, index_map, ctx)
     if value in fe.views and value not in ctx.producing:
         return load_view(fe, fe.views[value], index_map, ctx)
+    if value in fe.waiting:
+        return fe.waiting[value](index_map, ctx)
     op = value.op
     if op is None or kind(op.name) not in ("pointwise", "index", "layout"):
         raise CompileError(f"trident_cpu: internal error: {value} of {op and op.name} is not in memory")

@@ -1,0 +1,54 @@
+"""Large results on CPUs ask for large pages: within the tensor, whole pages, and large tensors only."""
+
+import pytest
+import torch
+
+import trident.functional as T
+from tests.test_laws import DEVICE
+from trident.runtime import pages
+
+pytestmark = [pytest.mark.once, pytest.mark.skipif(DEVICE != "cpu", reason="pages of a CPU's memory")]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    calls = []
+    monkeypatch.setattr(pages, "_madvise", lambda: lambda *call: calls.append(call))
+    return calls
+
+
+@pytest.mark.parametrize("offset", (0, 1))
+def test_whole_pages_within_the_tensor(asked, offset):
+    t = torch.empty(3 * pages.PAGE + 1, dtype=torch.uint8)[offset:]
+    pages.advise(t)
+    ((begin, length, advice),) = asked
+    assert begin % pages.PAGE == length % pages.PAGE == 0 and advice == 14
+    assert t.data_ptr() <= begin < t.data_ptr() + pages.PAGE
+    assert begin + length <= t.data_ptr() + t.nbytes < begin + length + pages.PAGE
+
+
+def test_less_than_a_page_is_left(asked):
+    pages.advise(torch.empty(pages.PAGE - 1, dtype=torch.uint8))
+    assert not asked
+
+
+@pytest.mark.parametrize(("numel", "calls"), ((4 * pages.FEWEST_ELEMENTS, 1), (pages.FEWEST_ELEMENTS - 1, 0)))
+def test_a_kernel_asks_for_its_result(asked, numel, calls):
+    from trident.runtime.launch import INTERPRETED
+
+    if INTERPRETED:
+        pytest.skip("the interpreter copies what it writes")
+    y = T.silu(torch.zeros(numel))
+    assert len(asked) == calls
+    if calls:
+        assert y.data_ptr() <= asked[0][0] < y.data_ptr() + y.nbytes
+
+
+def test_the_system_takes_the_advice_or_is_not_asked():
+    call = pages._madvise()
+    if call is None:
+        pytest.skip("large pages are always or never given here")
+    t = torch.empty(4 * pages.PAGE, dtype=torch.uint8)
+    first = -(-t.data_ptr() // pages.PAGE) * pages.PAGE
+    assert call(first, pages.PAGE, pages.MADV_HUGEPAGE) == 0
+    assert t.fill_(1).sum() == t.numel()
