@@ -36,6 +36,12 @@ def test_classify_digits():
     assert float(re.search(r"([\d.]+)% of", output)[1]) > 90 and "functions: redirected" in output
 
 
+def test_sample_diffusion():
+    pytest.importorskip("sklearn", reason="has the digits")
+    drawn, noise = re.findall(r"([\d.]+) (?:drawn|noise)", run(example("sample_diffusion.py"), "--steps", "60"))
+    assert float(drawn) < 0.6 * float(noise)
+
+
 def test_serve(tmp_path):
     assert "[5, 16] -> [5, 4]" in run(example("serve.py"), os.fspath(tmp_path / "model.pt2"))
 

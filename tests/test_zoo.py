@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -260,6 +261,43 @@ def test_gradient_checkpointing():
     torch.testing.assert_close(run(model, inputs("Llama")), expected)
 
 
+# The page that says what is taken
+
+PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
+
+
+def page():
+    """docs/zoo.md: written by `python -m tests.test_zoo`."""
+    lines = [
+        "# What of other libraries is taken",
+        "",
+        f"Written by `python -m tests.test_zoo` with transformers {transformers.__version__}. Classes of torch.nn that",
+        "Trident has are swapped in every model; beside them these are the library's own, told by their source, whose",
+        "forward gets Trident's kernels ([decision 031](decisions/031-classes-by-their-source.md)).",
+        "Whatever else a forward calls of torch's functions is redirected.",
+        "",
+        "| model | classes adapted | of torch.nn |",
+        "|---|---|---|",
+    ]
+    for name in MODELS:
+        model = build(name)
+        own = {type(m).__name__ for m in model.modules() if not type(m).__module__.startswith("torch.")}
+        found = sorted(set(trident.optimize(model, report=True).swapped.values()))
+        ours, torchs = ([cls for cls in found if (cls in own) == mine] for mine in (True, False))
+        lines.append(f"| {name} | {', '.join(ours)} | {', '.join(torchs)} |")
+    lines += ["", "| layer of timm or diffusers | adapted |", "|---|---|"]
+    for name, (layer, _) in layers().items():
+        lines.append(f"| {name} | {'yes' if trident.optimize(layer, report=True).swapped.get('') else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_is_what_is_taken():
+    text = PAGE.read_text(encoding="utf-8")
+    if f"transformers {transformers.__version__}." not in text:
+        pytest.skip("the page is of another version of transformers")
+    assert text == page(), "python -m tests.test_zoo"
+
+
 # Told by what the forward says
 
 
@@ -342,3 +380,7 @@ def test_an_activation_with_a_hook_is_called():
     model.layers[0].mlp.act_fn.register_forward_hook(lambda *_: calls.append(1))
     trident.optimize(model)(**inputs("Llama"))
     assert calls == [1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
