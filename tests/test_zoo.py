@@ -208,10 +208,21 @@ def test_attention_by_its_name(name, masked):
     torch.testing.assert_close(run(model, given), expected)
 
 
+def test_attention_with_a_soft_cap():
+    """As "eager", whose softmax is of float32 whatever the model is of; "sdpa" has no soft cap."""
+    model, given = build("Gemma2").double(), inputs("Gemma2")
+    results = []
+    zoo.register_attention()
+    for implementation in ("eager", "trident"):
+        model.set_attn_implementation(implementation)
+        results.append(run(model, given))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
 def test_attention_refuses_what_it_lacks():
     q = torch.randn(1, 2, 4, 8)
-    with pytest.raises(ValueError, match="softcap"):
-        attention(nn.Module(), q, q, q, None, softcap=30.0)
+    with pytest.raises(ValueError, match="s_aux"):
+        attention(nn.Module(), q, q, q, None, s_aux=torch.zeros(2))
 
 
 CAUSAL = {

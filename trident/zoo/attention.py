@@ -13,7 +13,7 @@ from torch import Tensor
 from trident import functional as F
 
 NAME = "trident"
-UNKNOWN = ("s_aux", "softcap", "head_mask", "output_attentions")  # they change the result; "eager" has them
+UNKNOWN = ("s_aux", "head_mask", "output_attentions")  # they change the result; "eager" has them
 
 
 def attention(
@@ -26,9 +26,13 @@ def attention(
     scaling: float | None = None,
     is_causal: bool | None = None,
     position_bias: Tensor | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """query [B, H, L, E], key and value [B, K, S, E] -> [B, L, H, E] and no weights. ValueError: what it cannot do."""
+    """query [B, H, L, E], key and value [B, K, S, E] -> [B, L, H, E] and no weights. ValueError: what it cannot do.
+
+    softcap: logits are c tanh(logits / c), before the mask.
+    """
     asked = [name for name in UNKNOWN if kwargs.get(name) is not None and kwargs[name] is not False]
     if asked:
         raise ValueError(f"attn_implementation='trident' has no {', '.join(asked)}; 'eager' has")
@@ -40,6 +44,9 @@ def attention(
         position_bias = None if position_bias is None else position_bias[..., :L]
     if position_bias is not None:
         attention_mask, causal = _biased(position_bias, attention_mask, causal), False
+    if softcap:
+        y = F.flash_attention(query, key, value, attention_mask, dropout, causal, scaling, softcap=softcap)
+        return y.transpose(1, 2).contiguous(), None
     shared = query.shape[-3] != key.shape[-3]
     y = F.scaled_dot_product_attention(
         query, key, value, attention_mask, dropout, causal, scale=scaling, enable_gqa=shared
