@@ -38,12 +38,15 @@ def main(epochs: int, device: str) -> float:
     model = trident.optimize(Net().to(device, memory_format=torch.channels_last))
     print(trident.optimize(model, report=True))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    steps = epochs * -(-len(rest) // 128)  # batches of 128
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for epoch in range(epochs):
         for batch in rest[torch.randperm(len(rest), device=device)].split(128):
             loss = F.cross_entropy(model(x[batch]), y[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            schedule.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
     model.eval()
     with torch.no_grad():

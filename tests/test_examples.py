@@ -32,8 +32,8 @@ def test_finetune_lm():
 
 def test_classify_digits():
     pytest.importorskip("sklearn", reason="has the digits")
-    output = run(example("classify_digits.py"), "--epochs", "4")
-    assert float(re.search(r"([\d.]+)% of", output)[1]) > 90 and "functions: redirected" in output
+    output = run(example("classify_digits.py"), "--epochs", "6")
+    assert float(re.search(r"([\d.]+)% of", output)[1]) > 94 and "functions: redirected" in output
 
 
 def test_sample_diffusion():
