@@ -1,4 +1,5 @@
-"""Your model, original against optimised: are the numbers the same, is the step faster, and by which modules?
+"""Your model, original against optimised: are the numbers the same, is the step faster, and by which modules? And what
+is its time spent in, that Trident's kernels do, that torch keeps for a reason, or that Trident does not have?
 
     print(trident.compare(model, inputs))
     python -m trident bench --model package.module:function     # a function that returns (model, inputs)
@@ -20,6 +21,7 @@ from torch import Tensor
 from trident.bench import ceilings, memory
 from trident.bench.modules import Gain, gains
 from trident.bench.results import Machine, machine
+from trident.bench.shares import Share, shares
 from trident.bench.summary import microseconds, size
 from trident.bench.timing import Spread, Variant, in_turns, one_thread, ratio
 from trident.optimize import Report, optimize, restore
@@ -47,6 +49,7 @@ class Comparison:
     step: Spread | None = None
     memory: dict[str, int | None] = field(default_factory=dict)  # of a step, at most
     modules: list[Gain] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)  # of the original's step, or forward
     report: Report = field(default_factory=Report)
 
     @property
@@ -70,7 +73,7 @@ class Comparison:
         lines.append(
             f"{'memory':8} {size(self.memory['original']):>10} -> {size(self.memory['optimised']):>10}   of a step"
         )
-        lines += ["", *Gain.table(self.modules)]
+        lines += ["", *Gain.table(self.modules), "", *Share.table(self.shares)]
         return "\n".join(lines)
 
 
@@ -111,6 +114,7 @@ def compare(
             setattr(done, name, ratio(found["original"], found["optimised"]))
     for who, m in steps.items():
         done.memory[who] = memory.peak((_step if backward else _forward)(m, args, kwargs), device)
+    done.shares = shares(original, done.report, args, kwargs, _step if backward else _forward, device)
     done.modules = gains(original, optimised, done.report, args, kwargs, timer, backward, seconds / 8)
     return done
 

@@ -1,6 +1,7 @@
 """Where did `route` send a call, and why?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -9,8 +10,9 @@ from trident.runtime import route
 KERNEL = "kernel"
 
 
-def where(call: Callable[[], object]) -> str:
-    """KERNEL; "torch: reason" if no kernel ran; "partly torch: reason" if both did."""
+@contextmanager
+def asked() -> Iterator[list[str | None]]:
+    """What `route` says within the block: the reasons to go to torch, None where a kernel ran."""
     reasons: list[str | None] = []
 
     def watcher(name: str, tensors: tuple[Tensor | None, ...], reason: str | None) -> None:
@@ -18,10 +20,20 @@ def where(call: Callable[[], object]) -> str:
 
     route.WATCHERS.append(watcher)
     try:
-        call()
+        yield reasons
     finally:
         route.WATCHERS.remove(watcher)
+
+
+def told(reasons: Sequence[str | None]) -> str:
+    """KERNEL; "torch: reason" if no kernel ran; "partly torch: reason" if both did."""
     torch = [reason for reason in reasons if reason is not None]
     if not torch:
         return KERNEL if reasons else "torch: never asked"
     return f"torch: {torch[0]}" if len(torch) == len(reasons) else f"partly torch: {torch[0]}"
+
+
+def where(call: Callable[[], object]) -> str:
+    with asked() as reasons:
+        call()
+    return told(reasons)
