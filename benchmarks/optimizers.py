@@ -35,6 +35,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "SGD": {},
     "SGD momentum": {"momentum": 0.9, "weight_decay": 0.01},
     "Lion": {},
+    "Adafactor": {},
     "clip_grad_norm_": {},
 }
 WAYS: tuple[dict[str, Any], ...] = ({}, {"foreach": True}, {"fused": True})
@@ -60,7 +61,7 @@ def calls(name: str, shapes: list[tuple[int, ...]]) -> dict[str, Callable[[], An
         }
     found = {"trident": getattr(optim, kind)(parameters(shapes), **options).step}
     if hasattr(torch.optim, kind):
-        for way in WAYS:
+        for way in WAYS[: 2 if kind == "Adafactor" else None]:  # which has no fused=True
             label = "torch " + " ".join(way)
             found[label.strip()] = getattr(torch.optim, kind)(parameters(shapes), **options, **way).step
     return found

@@ -17,6 +17,7 @@ import trident
 from trident import zoo
 from trident.bench.models import mend_torchvision
 from trident.optimize.logits import Logits
+from trident.runtime import route
 from trident.zoo.attention import attention
 
 pytestmark = pytest.mark.once
@@ -45,6 +46,8 @@ T5 = {
     "num_heads": 2,
     "decoder_start_token_id": 0,
 }
+MOE = {**SMALL, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": True}
+MOE["experts_implementation"] = "eager"  # it has float64
 BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
 WHISPER = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "num_mel_bins", "vocab_size"), 16)
 WHISPER |= {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
@@ -66,8 +69,9 @@ MODELS = {
             "output_router_logits": True,
             "experts_implementation": "eager",
         },
-        {"MixtralRMSNorm": 5, "MixtralAttention": 2},
+        {"MixtralRMSNorm": 5, "MixtralAttention": 2, "MixtralTopKRouter": 2},
     ),
+    "Qwen3Moe": (MOE, {"Qwen3MoeTopKRouter": 2}),
     "GPTNeoX": (BERT, {"GPTNeoXAttention": 2}),
     "Gemma3Text": (SMALL, {"Gemma3RMSNorm": 13, "Gemma3MLP": 2, "Gemma3Attention": 2}),
     "Olmo2": (SMALL, {"Olmo2RMSNorm": 9, "Olmo2MLP": 2, "Olmo2Attention": 2}),
@@ -206,6 +210,34 @@ def test_attention_by_its_name(name, masked):
     model.set_attn_implementation("trident")
     assert model.config._attn_implementation == "trident"
     torch.testing.assert_close(run(model, given), expected)
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "Qwen3Moe"])
+def test_experts_by_their_name(name):
+    """As "eager", a loop over experts; in float64, which torch's grouped product does not have."""
+    model, given = build(name).double(), inputs(name)
+    zoo.register_experts()
+    results = []
+    for implementation in ("eager", "trident"):
+        model.set_experts_implementation(implementation)
+        results.append(run(model, given))
+    assert model.config._experts_implementation == "trident"
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_experts_of_the_default_are_redirected():
+    model = build("Qwen3Moe")
+    model.set_experts_implementation("grouped_mm")
+    trident.optimize(model)
+    assert model.config._experts_implementation == "grouped_mm"
+    seen = set()
+    watcher = lambda name, tensors, reason: seen.add(name)  # noqa: E731
+    route.WATCHERS.append(watcher)
+    try:
+        model(**inputs("Qwen3Moe"))
+    finally:
+        route.WATCHERS.remove(watcher)
+    assert {"topk_softmax", "embedding"} <= seen and any(name.startswith("grouped_mm") for name in seen)
 
 
 def test_attention_with_a_soft_cap():

@@ -61,6 +61,7 @@ from trident.ops._glu import swiglu as swiglu
 from trident.ops._grid_sample import affine_grid as affine_grid
 from trident.ops._grid_sample import grid_sample as grid_sample
 from trident.ops._group_norm import group_norm as group_norm
+from trident.ops._grouped_mm import grouped_mm as grouped_mm
 from trident.ops._gumbel_softmax import gumbel_softmax as gumbel_softmax
 from trident.ops._instance_norm import instance_norm as instance_norm
 from trident.ops._interpolate import interpolate as interpolate

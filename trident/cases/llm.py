@@ -1,5 +1,6 @@
 """Cases of operators of language models that torch lacks. The references are their formulas in torch's operators."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,38 @@ def _choices(shapes: Sequence[Shape], k: int, renormalize: bool) -> Case:
     )
 
 
+def _groups(x: torch.Tensor, w: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+    """A product a group. What is behind the last one, 0 here, torch leaves as it finds it."""
+    at = [0, *offs.tolist()]
+    ys = [x[start:end] @ w[g] for g, (start, end) in enumerate(itertools.pairwise(at))]
+    return torch.cat([*ys, x.new_zeros(x.shape[0] - at[-1], w.shape[2])])
+
+
+def _grouped(shapes: Sequence[Shape], G: int, N: int, transposed: bool, left: int = 0) -> Case:
+    """Shapes [S, K]; transposed: w lies as the weight of a layer. left: rows of no group."""
+
+    def view(f: Any) -> Any:
+        return lambda x, w, offs: f(x, w.transpose(1, 2) if transposed else w, offs)
+
+    def inputs(shape: Shape) -> list[torch.Tensor]:
+        S, K = shape
+        ends = torch.randint(max(0, S - left) + 1, (G,)).sort().values.int()
+        ends[-1] = max(0, S - left)
+        if G > 2:
+            ends[1] = ends[0]  # an empty one
+        return [randn(S, K), randn(G, N, K) if transposed else randn(G, K, N), ends]
+
+    return Case(
+        ours=view(lambda x, w, offs: T.grouped_mm(x, w, offs=offs)),
+        reference=view(_groups),
+        shapes=shapes,
+        inputs=inputs,
+        reduced=lambda shape: max(shape[1], N, shape[0]),
+        bench=((64, 64), (1024, 256)),
+        flops=lambda shape: 2 * shape[0] * shape[1] * N,
+    )
+
+
 CASES: dict[str, Case] = {
     "rotary_embedding": _rotary((2, 4, 5, 12), group=2, batched=True),
     "rotary_embedding.interleaved": _rotary((2, 5, 2, 16), sequence=-3, turned=6, half=True, interleaved=True),
@@ -105,6 +138,8 @@ CASES: dict[str, Case] = {
     "jsd_loss.none": _jsd(((5, 7),), 0.5, "none"),
     "jsd_loss.0": _jsd(((5, 7),), 0.0, "sum"),
     "jsd_loss.1": _jsd(((5, 7),), 1.0, "mean"),
+    "grouped_mm": _grouped(((5, 3), (1, 1), (300, 70)), 4, 33, transposed=True),
+    "grouped_mm.left": _grouped(((7, 16), (150, 8)), 3, 24, transposed=False, left=5),
     "topk_softmax": _choices(((2, 3, 5), (1, 1), (70, 60)), 2, True),
     "topk_softmax.plain": _choices(((5, 7), (33, 256)), 8, False),
 }

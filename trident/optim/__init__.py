@@ -8,6 +8,7 @@ from torch.optim import *  # noqa: F403  every optimizer that Trident does not h
 from torch.optim import lr_scheduler as lr_scheduler
 from torch.optim import swa_utils as swa_utils
 
+from trident.optim.adafactor import Adafactor as Adafactor
 from trident.optim.adam import Adam as Adam
 from trident.optim.adam import AdamW as AdamW
 from trident.optim.clip import clip_grad_norm_ as clip_grad_norm_

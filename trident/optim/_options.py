@@ -15,6 +15,7 @@ from trident.runtime import route
 FEWEST = {
     "Adam": (3, 32768),
     "AdamW": (3, 32768),
+    "Adafactor": (4, 131072),
     "SGD": (12, 131072),
     "SGD (plain)": (sys.maxsize, sys.maxsize),
     "clip_grad_norm_": (40, 1048576),

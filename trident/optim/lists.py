@@ -163,7 +163,7 @@ class Table(NamedTuple):
     aligned: bool  # every address to 16 bytes
 
 
-def _stream(device: torch.device) -> int:
+def current_stream(device: torch.device) -> int:
     """Of which cached tables are: on another one a copy to the device may not have been made yet."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
@@ -178,7 +178,7 @@ def _chunks(sizes: tuple[int, ...], chunk: int, device: torch.device, stream: in
 
 
 @lru_cache(maxsize=64)
-def _addresses(content: bytes, device: torch.device, stream: int) -> Tensor:
+def addresses(content: bytes, device: torch.device, stream: int) -> Tensor:
     """The table on its device. Cached: a step's tensors are mostly where they were in the step before."""
     return torch.frombuffer(bytearray(content), dtype=torch.int64).to(device)
 
@@ -191,8 +191,8 @@ def table(rows: Sequence[Row], width: int, chunk: int) -> Table:
     missing = [[0] * len(rows)] * (width - len(columns))
     content = array("q", itertools.chain.from_iterable(zip(*columns, *missing, sizes, strict=True)))
     aligned = device.type == "cuda" and not any(at % 16 for column in columns for at in column)
-    stream = _stream(device)
-    return Table(_addresses(content.tobytes(), device, stream), _chunks(sizes, chunk, device, stream), aligned)
+    stream = current_stream(device)
+    return Table(addresses(content.tobytes(), device, stream), _chunks(sizes, chunk, device, stream), aligned)
 
 
 @cache

@@ -124,7 +124,7 @@ def _walk(p, g, a, b, start, stop, s, RULE: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _numbers(p, s0, s1, s2, s3, s4, s5, s6, s7):
+def numbers(p, s0, s1, s2, s3, s4, s5, s6, s7):
     return (
         _number(s0, p),
         _number(s1, p),
@@ -159,7 +159,7 @@ def list_kernel(
     BLOCK: tl.constexpr,
 ):
     row, start, stop = chunk(table, chunks, 5, CHUNK)
-    s = _numbers(p, s0, s1, s2, s3, s4, s5, s6, s7)
+    s = numbers(p, s0, s1, s2, s3, s4, s5, s6, s7)
     p, g = address(row, 0, p, ALIGNED), address(row, 1, g, ALIGNED)
     if a is not None:
         a = address(row, 2, a, ALIGNED)
@@ -188,4 +188,4 @@ def tensor_kernel(
     BLOCK: tl.constexpr,
 ):
     start, stop = piece(N, CHUNK)
-    _walk(p, g, a, b, start, stop, _numbers(p, s0, s1, s2, s3, s4, s5, s6, s7), RULE, BLOCK)
+    _walk(p, g, a, b, start, stop, numbers(p, s0, s1, s2, s3, s4, s5, s6, s7), RULE, BLOCK)

@@ -41,6 +41,10 @@ def fill() -> None:
             target = _same_contract(ours) if place is torch.nn.functional else _common(name, ours, theirs)
             if target is not None:
                 redirect.TARGETS[theirs] = target
+    # F.grouped_mm asks no mode, what it calls does
+    if (theirs := getattr(torch, "_grouped_mm", None)) is not None:
+        named = frozenset({"offs", "bias", "out_dtype"})
+        redirect.TARGETS[theirs] = redirect.Target(functional.grouped_mm, 2, named)
 
 
 def _positional(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:

@@ -129,7 +129,9 @@ _NEVER_NATIVE = {
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
-    "MKL tunes the product by hand": ("linear", "linear_activation"),
+    "MKL tunes the product by hand": (
+        *("linear", "linear_activation", "grouped_mm (full precision)", "grouped_mm (few rows)"),
+    ),
     "oneDNN tunes convolutions by hand": (
         "conv_tbc",
         *(set(CONV) - {*CONV_WIDE[1], *CONV_WIDE[2], *CONV_LONG, *CONV_MANY_TAPS}),
@@ -181,7 +183,10 @@ ASKED_AS = {
     "pad": tuple(f"{mode}_pad{n}d" for mode in MODES for n in (0, 1, 2, 3, 4)),
 }
 ASKED_BY_WORK = frozenset(
-    {"affine_grid", "bilinear", "embedding", "embedding_bag", "linear_cross_entropy", "one_hot", "pdist"}
+    {
+        *("affine_grid", "bilinear", "embedding", "embedding_bag", "grouped_mm", "linear_cross_entropy", "one_hot"),
+        "pdist",
+    }
 )
 
 

@@ -76,6 +76,16 @@ def lists(device: torch.device) -> Plan:
     return Plan((), {"CHUNK": 4096, "BLOCK": 32})
 
 
+@heuristic
+def factors(device: torch.device) -> Plan:
+    """Matrices of a list in factored passes: CHUNK elements a program, read twice, the second time from L2."""
+    if device.type == "cuda":
+        return Plan((), {"CHUNK": 32768, "BLOCK_M": 4, "BLOCK_N": 256, "num_warps": 4})
+    if INTERPRETED:
+        return Plan((), {"CHUNK": 16384, "BLOCK_M": 16, "BLOCK_N": 128})
+    return Plan((), {"CHUNK": 32768, "BLOCK_M": 1, "BLOCK_N": 32})
+
+
 def keeps_random(device: torch.device) -> bool:
     """Is what was drawn kept for the backward? CPU: drawing again costs twice as much; GPUs draw while they wait."""
     return device.type != "cuda"

@@ -38,6 +38,28 @@ def choices(M: int, N: int, dtype: torch.dtype, device: torch.device) -> Plan:
     return Plan((cdiv(M, block_m),), meta)
 
 
+def _product(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> dict[str, Any]:
+    meta = tuning.matmul(M, N, K, dtype, tf32, False, device).meta
+    return {name: value for name, value in meta.items() if name not in ("STEPS", "GROUP_M", "EVEN_K")}
+
+
+@heuristic
+def grouped(S: int, G: int, N: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Tiles of S rows in G groups, and of N columns (ops/_grouped_mm.py): as a product of as many rows as a group has
+    on average, more tiles of rows than there can be."""
+    meta = _product(cdiv(S, G), N, K, dtype, tf32, device)
+    tiles = (S // meta["BLOCK_M"] + G + 1) * cdiv(N, meta["BLOCK_N"])
+    meta |= {"EVEN_K": K % meta["BLOCK_K"] == 0, "BLOCK_G": power_of_2(G + 1), "GROUP_M": 8}
+    return Plan((tiles,), meta)
+
+
+@heuristic
+def grouped_sums(S: int, G: int, M: int, N: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+    """Tiles of [M, N] (axis 0) of each group (axis 1)."""
+    meta = _product(M, N, cdiv(S, G), dtype, tf32, device)
+    return Plan((cdiv(M, meta["BLOCK_M"]) * cdiv(N, meta["BLOCK_N"]), G), meta)
+
+
 # (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
 # that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
 ATTENTION = {

@@ -72,6 +72,29 @@ def intermediate(self: Any, hidden_states: Tensor) -> Any:
     return NotImplemented if first is None else first(hidden_states)
 
 
+@aside
+def router(self: Any, hidden_states: Tensor) -> Any:
+    """The k best experts of each token, their probabilities divided by their sum if it says so"""
+    return _routed(self, hidden_states, self.norm_topk_prob)
+
+
+@aside
+def router_renormalized(self: Any, hidden_states: Tensor) -> Any:
+    return _routed(self, hidden_states, True)
+
+
+@aside
+def router_in_float32(self: Any, hidden_states: Tensor) -> Any:
+    logits = F.linear(hidden_states.reshape(-1, self.hidden_dim), self.weight)
+    return logits, *F.topk_softmax(logits.float(), self.top_k, renormalize=True)
+
+
+def _routed(self: Any, hidden_states: Tensor, renormalize: bool) -> tuple[Tensor, Tensor, Tensor]:
+    logits = F.linear(hidden_states.reshape(-1, self.hidden_dim), self.weight)
+    scores, places = F.topk_softmax(logits, self.top_k, renormalize=renormalize)
+    return logits, scores.to(logits.dtype), places
+
+
 _NORM, _MLP = Adapter("rms_norm", rms_norm), Adapter("gated_mlp", gated_mlp)
 
 ADAPTERS: dict[str, Adapter] = {
@@ -84,6 +107,9 @@ ADAPTERS: dict[str, Adapter] = {
     "95b63e5ccb21": Adapter("gated_t5", gated_t5),  # T5DenseGatedActDense
     "13885f42f2bb": Adapter("mlp", mlp),  # PhiMLP, ViTMLP, SiglipMLP ...
     "ab3f9454469b": Adapter("intermediate", intermediate),  # BertIntermediate ...
+    "0b6a7b1ab2be": Adapter("router", router),  # Qwen2MoeTopKRouter, Qwen 3's, OLMoE's and 6 more
+    "af486dec6b00": Adapter("router_renormalized", router_renormalized),  # Qwen3_5MoeTopKRouter, Qwen3VLMoe's
+    "bfaa8bbbaf25": Adapter("router_in_float32", router_in_float32),  # MixtralTopKRouter
     "9d0b9dd71753": Adapter("gelu_tanh", gelu_tanh),  # NewGELUActivation
     "4caa3bda3218": Adapter("gelu_tanh", gelu_tanh),  # FastGELUActivation
 }
