@@ -1,7 +1,7 @@
 """Trident under torch's own tests of torch: `op_db` and `module_db`, the samples that PyTorch's test suite is made of.
 
 Every function of `trident.functional` that torch has too gets each sample of its OpInfo, every class of `trident.nn`
-each input of its ModuleInfo. `TRIDENT_TESTS=all python -m tests.test_conformance` writes the table of docs/conformance.md.
+each input of its ModuleInfo. `TRIDENT_TESTS=all python -m tests.test_conformance` writes docs/conformance.md.
 """
 
 import collections
@@ -272,9 +272,9 @@ def table() -> str:
         "# Conformance: torch's own samples",
         "",
         "PyTorch tests its operators with the samples of `op_db`, its modules with those of `module_db`.",
-        f"`make test-all` runs them on Trident's kernels (at most {MOST_OF_ALL} of one operator and dtype, or class; CI at",
-        f"most {MOST_IN_CI}), and compares values, gradients, dtypes, shapes and error messages with torch's.",
-        "`TRIDENT_TESTS=all python -m tests.test_conformance` writes this page, and a test compares it with what is run.",
+        f"`make test-all` runs them on Trident's kernels (at most {MOST_OF_ALL} of an operator and dtype, or a class;",
+        f"CI at most {MOST_IN_CI}), and compares values, gradients, dtypes, shapes and error messages with torch's.",
+        "`TRIDENT_TESTS=all python -m tests.test_conformance` writes this page; a test compares it with what is run.",
         f"torch {TORCH}.",
         "",
         "| function | dtypes | samples with gradients (float32) | samples in these dtypes | error inputs |",

@@ -29,11 +29,7 @@ def far(x: torch.Tensor) -> torch.Tensor:
     return home.as_strided(x.shape, (stride, *x[0].contiguous().stride())).copy_(x.detach()).requires_grad_()
 
 
-FAR = {
-    name: case
-    for name, case in OPERATORS.items()
-    if not case.random and case.shapes[0][0] > 1
-}
+FAR = {name: case for name, case in OPERATORS.items() if not case.random and case.shapes[0][0] > 1}
 
 
 @pytest.mark.once  # addresses are the compiler's own work, the same for both kinds of code
