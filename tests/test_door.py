@@ -80,11 +80,14 @@ def test_small_calls_are_torchs_at_the_door():
         "one of two functions": lambda: T.max_pool2d(x[None], 2, return_indices=True),
         "several tensors": lambda: T.layer_norm(x, (8,), w, w),
         "a layer": lambda: trident.nn.Softplus(beta=2)(x),
+        "nothing that torch lacks": lambda: T.rms_norm(x, (8,), w, None, bias=None, p=1.0, residual=None),
+        "a layer that names such": lambda: trident.nn.GroupNorm(2, 4)(x[None]),
     }
     for what, call in calls.items():
-        with route.forced("auto"), heard() as names:
-            call()
-        assert not names, what
+        for mode in (contextlib.nullcontext, trident.enabled):
+            with route.forced("auto"), mode(), heard() as names:
+                call()
+            assert not names, what
         with heard() as names:
             call()
         assert names, what
@@ -96,14 +99,17 @@ def test_what_torch_lacks_enters():
     for call in (
         lambda: T.layer_norm(x, (8,), w, w, residual=x),
         lambda: T.rms_norm(x, (8,), w, p=0.5),
+        lambda: T.rms_norm(x, (8,), w, bias=w, p=1.0),
+        lambda: trident.nn.RMSNorm(8, p=0.5)(x),
         lambda: T.group_norm(image, 2, activation="silu"),
         lambda: T.linear(x, torch.eye(8), activation="gelu"),
         lambda: T.swiglu(x),
         lambda: T.softmax(torch.randn(1024, 1024), -1),
     ):
-        with route.forced("auto"), heard() as names:
-            call()
-        assert names
+        for mode in (contextlib.nullcontext, trident.enabled):
+            with route.forced("auto"), mode(), heard() as names:
+                call()
+            assert names
 
 
 def test_whoever_watches_hears_of_small_calls():
@@ -122,7 +128,9 @@ def test_bad_calls_are_explained_by_torch():
 def test_contracts():
     """By position, as far as torch has the same order; by name, what both have."""
     F = torch.nn.functional
-    assert door.common("rms_norm", T.rms_norm, F.rms_norm) == (4, {"input", "normalized_shape", "weight", "eps"})
-    assert door.common("gelu", T.gelu, F.gelu) == (1, {"input", "approximate"})
+    rms_norm = door.common("rms_norm", T.rms_norm, F.rms_norm)
+    assert rms_norm[:2] == (4, {"input", "normalized_shape", "weight", "eps"})
+    assert rms_norm.ours == {"bias": None, "p": 1.0, "residual": None}
+    assert door.common("gelu", T.gelu, F.gelu) == (1, {"input", "approximate"}, {})
     assert door.common("sum", T.sum, torch.sum) == door.ANYTHING
     assert door.common("max_pool2d", T.max_pool2d, F.max_pool2d).names >= {"kernel_size", "return_indices"}

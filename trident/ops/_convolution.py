@@ -207,6 +207,8 @@ def _in_torch(kind: str, activation: str | None, x: Tensor, w: Tensor) -> frozen
     names = {part: f"{kind} ({part})" for part in PARTS}
     if activation is not None:
         names["forward"] = f"{kind} (activation)"
+    if route.always_torchs((*names.values(),), x):
+        return PARTS
     return frozenset(part for part, name in names.items() if route.to_torch(name, x, w))
 
 

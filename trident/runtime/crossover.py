@@ -4,7 +4,10 @@ A key is what an operator calls itself when it asks `route.to_torch`: its name, 
 call is special where that was measured apart.
 """
 
+import functools
 import math
+
+import torch
 
 from trident.runtime import pages
 
@@ -73,7 +76,8 @@ _LEAST_NATIVE = {
         *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
         "gumbel_softmax",
-        *("max", "min", "scaled_dot_product_attention (fused in torch)", "sigmoid", "softmax", "softmin"),
+        *("max", "min", "sigmoid", "softmax", "softmin"),
+        *_each("scaled_dot_product_attention (fused in torch)", "", " (causal)"),
     ),
     524288: (
         *CONV_WIDE[2],
@@ -138,7 +142,10 @@ _NEVER_NATIVE = {
     ),
     "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
-_ATTENTION = _each("scaled_dot_product_attention", "", " (padded)", " (fused in torch)", " (fused in torch) (padded)")
+_ATTENTION = _each(
+    "scaled_dot_product_attention",
+    *("", " (padded)", " (fused in torch)", " (fused in torch) (causal)", " (fused in torch) (padded)"),
+)
 
 # (executor, operator) -> why torch's operator is preferred at every size
 HAND_TUNED: dict[tuple[str, str], str] = {
@@ -148,6 +155,13 @@ HAND_TUNED: dict[tuple[str, str], str] = {
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
 }
+
+
+# Where vectors have 256 bits: erf's tables are gathers there, and the products of attention's tiles slower
+if torch.backends.cpu.get_cpu_capability() != "AVX512":
+    _SLOWER = ("gelu", "scaled_dot_product_attention (fused in torch)")
+    HAND_TUNED |= {("native", name): "torch's loop was measured faster without AVX-512" for name in _SLOWER}
+    FEWEST_ELEMENTS["native", "scaled_dot_product_attention (fused in torch) (causal)"] = 524288
 
 
 # What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
@@ -169,6 +183,12 @@ def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     if least is not None and numel < least:
         return f"faster in torch below {least} elements"
     return None
+
+
+@functools.cache
+def hand_tuned(names: tuple[str, ...], executor: str) -> bool:
+    """Is torch's operator preferred at every size, for each name?"""
+    return all((executor, name) in HAND_TUNED and name not in PAGED for name in names)
 
 
 # functions of trident.functional that ask by other names than their own -> how those begin

@@ -6,7 +6,7 @@ call, which is Python, takes longer than the work (docs/decisions/050). `enabled
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -19,14 +19,16 @@ from trident.runtime.spread import RULES, spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_modes = redirect._len
+_modes, _mode_at, _compiling = redirect._len, redirect._at, torch.compiler.is_compiling
 
 
 class Contract(NamedTuple):
-    """What torch's function takes as ours does: so many arguments by position, and these by name (None: any)."""
+    """What torch's function takes as ours does: so many arguments by position, and these by name (None: any).
+    ours: arguments that it lacks -> the value that asks for nothing."""
 
     positional: int
     names: frozenset[str] | None
+    ours: Mapping[str, Any] = {}
 
 
 ANYTHING = Contract(255, None)
@@ -43,7 +45,8 @@ def common(name: str, ours: Any, theirs: Any) -> Contract:
         if parameter != other:
             break
         in_order += 1
-    return Contract(in_order, named & mine.keys())
+    more = {n: p.default for n, p in mine.items() if n not in named and isinstance(p.default, float | None)}
+    return Contract(in_order, named & mine.keys(), more)
 
 
 def _theirs(name: str, theirs: Any, mine: list[str]) -> tuple[list[str], frozenset[str]]:
@@ -71,33 +74,45 @@ def _limits(name: str) -> dict[str, float]:
 
 def door(name: str, function: F, theirs: Any = None) -> F:
     """`function` behind its door; theirs: torch's function of the same contract, if there is one."""
-    inside = redirect.aside(function)
     limits = _limits(name) if theirs is not None else {}
     if not limits:
-        return inside
+        return redirect.aside(function)
     on_cpu = limits.get("cpu", 0)  # asked apart: to read the name of a device's type takes a fifth of a microsecond
     contract: Contract | None = None
 
     def shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Does torch's function take this call as ours does?"""
+        """Does torch's function take this call as ours does? What asks for nothing that it lacks is left out."""
         nonlocal contract
         if contract is None:  # when first needed: a hundred signatures are milliseconds of an import
             contract = common(name, function, theirs)
-        return len(args) <= contract.positional and (
-            not kwargs or contract.names is None or contract.names.issuperset(kwargs)
-        )
+        if len(args) > contract.positional:
+            return False
+        if not kwargs or contract.names is None or contract.names.issuperset(kwargs):
+            return True
+        for key in kwargs.keys() & contract.ours.keys():
+            value, nothing = kwargs[key], contract.ours[key]
+            if value is not nothing and (type(value) is not float or value != nothing):
+                return False
+            del kwargs[key]
+        return contract.names.issuperset(kwargs)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _modes():
-            return inside(*args, **kwargs)
+        if depth := _modes():
+            if type(_mode_at(depth - 1)) is not redirect.Redirect:
+                return function(*args, **kwargs)
+            mode = redirect._pop()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                redirect._push(mode)
         if (
             args
             and type(x := args[0]) in PLAIN
+            and not _compiling()
             and x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
             and route.policy == "auto"
             and not route.WATCHERS
-            and not torch.compiler.is_compiling()
             and shared(args, kwargs)
         ):
             return theirs(*args, **kwargs)

@@ -31,12 +31,15 @@ class Target(NamedTuple):
 TARGETS: dict[Any, Target] = {}  # torch's function, as `__torch_function__` gets it -> ours
 
 
+_compiling, _top_hooks = torch.compiler.is_compiling, torch._C._autograd._top_saved_tensors_default_hooks
+
+
 class Redirect(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         target = TARGETS.get(func)
         if target is not None and len(args) <= target.positional:
-            if not torch.compiler.is_compiling():
-                _mark_checkpoint()
+            if not _compiling() and (hooks := _top_hooks(True)) is not None:
+                _mark_checkpoint(hooks)
             if not kwargs:
                 return target.function(*args)
             if target.names is None or target.names.issuperset(kwargs):
@@ -87,10 +90,7 @@ def aside(function: F) -> F:
 # find other tensors saved than by the first run. Who is redirected in a checkpoint asks that its second run be so too.
 
 
-def _mark_checkpoint() -> None:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    if hooks is None:
-        return
+def _mark_checkpoint(hooks: tuple[Any, Any]) -> None:
     for cell in getattr(hooks[0], "__closure__", None) or ():
         frame = cell.cell_contents
         if isinstance(frame, _CheckpointFrame) and not isinstance(frame.recompute_fn, _Redirected):
