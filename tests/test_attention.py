@@ -168,5 +168,5 @@ def test_float_mask_with_halves():
     ),
 )
 def test_padded_tiles_go_to_torch_on_cpus(sizes, fused, in_torch):
-    name = tuning_llm.attention_kind(*sizes, fused)
+    name = tuning_llm.attention_kind(*sizes, fused, causal=True)
     assert bool(crossover.faster_in_torch(name, "native", 2**20)) == in_torch

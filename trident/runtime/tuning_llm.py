@@ -103,7 +103,10 @@ def _attention_meta(
     return meta | {"BLOCK_L": max(16, min(block_l, power_of_2(L))), "BLOCK_S": max(16, min(block_s, power_of_2(S)))}
 
 
-def attention_kind(L: int, S: int, E: int, V: int, fused: bool) -> str:
+LEAST_CAUSAL = 64  # elements of a head, from which on causal calls gain more than others (docs/measured.md)
+
+
+def attention_kind(L: int, S: int, E: int, V: int, fused: bool, causal: bool = False) -> str:
     """The name under which `faster_in_torch` knows such a call. fused: torch has a fused kernel for it."""
     name = "scaled_dot_product_attention (fused in torch)" if fused else "scaled_dot_product_attention"
     if any(isinstance(n, torch.SymInt) for n in (L, S, E, V)):
@@ -112,7 +115,9 @@ def attention_kind(L: int, S: int, E: int, V: int, fused: bool) -> str:
     rows, columns = (cdiv(n, block) * block for n in (L, S) for block in (min(128, max(16, power_of_2(n))),))
     head = max(16, power_of_2(E)) + max(16, power_of_2(V))
     padded = rows * columns * head / (L * S * (E + V)) > (1.15 if fused else 1.35)
-    return f"{name} (padded)" if padded else name
+    if padded:
+        return f"{name} (padded)"
+    return f"{name} (causal)" if fused and causal and min(E, V) >= LEAST_CAUSAL else name
 
 
 def _blocks(n: int, block: int, sequences: int) -> int:
