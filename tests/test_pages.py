@@ -1,5 +1,10 @@
 """Large results on CPUs ask for large pages: within the tensor, whole pages, and large tensors only."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -67,3 +72,49 @@ def test_large_calls_of_what_is_torchs_run_kernels_where_pages_are_given(monkeyp
         with route.forced("auto"):
             T.relu(x[:, 1:])
         assert reasons.pop("relu")
+
+
+KEEPS = """
+import resource, torch, trident
+from trident.runtime import pages
+torch.set_num_threads(1)
+if {keeps}:
+    trident.optimize(torch.nn.Linear(2, 2))
+def step():  # 128 MB in blocks of 4, and all of it free again
+    held = [torch.ones(1 << 20) for _ in range(32)]
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(pages.keep(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(keeps, **environment):
+    found = subprocess.run(
+        [sys.executable, "-c", KEEPS.format(keeps=keeps)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return found[0] == "True", int(found[1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc's malloc has its own rules")
+def test_what_a_step_frees_stays_for_the_next():
+    kept, few = faults(True)
+    assert kept and few < 1000  # of 4 times 32,768 pages
+    _, many = faults(False)
+    assert many > 10 * few + 4000
+
+
+@pytest.mark.parametrize(
+    "told",
+    ({"TRIDENT_KEEP_MEMORY": "0"}, {"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.top_pad=0"}),
+    ids=str,
+)
+def test_malloc_is_left_as_somebody_wants_it(told):
+    kept, _ = faults(True, **told)
+    assert not kept

@@ -8,11 +8,13 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from trident.backend.graph import mutates, name
 from trident.backend.patterns import PATTERNS, Call
+from trident.runtime import pages
 
 _found: list[dict[str, int]] = []  # of each graph since the last report: pattern -> how often
 
@@ -29,6 +31,8 @@ def compile_report() -> str:
 
 def backend(graph: GraphModule, inputs: Sequence[Any], inner: Callable[..., Any] | None = None) -> Any:
     """For torch.compile. inner: what compiles the graph with the patterns replaced; Inductor if not given."""
+    if any(t.is_cpu for t in inputs if isinstance(t, Tensor)):
+        pages.keep()
     _found.append(replace(graph))
     if inner is None:
         from torch._inductor.compile_fx import compile_fx  # half a second that `import trident` does not take

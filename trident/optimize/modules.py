@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 import trident.nn
 from trident.optimize import adapted, classes, logits, scope
+from trident.runtime import pages
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -73,6 +74,8 @@ def optimize(
     `model` is not a module.
     """
     _check("optimize", model)
+    if any(p.is_cpu for p in model.parameters()):
+        pages.keep()
     swapped, left = {}, {}
     head = logits.head(model, lazy_logits) if lazy_logits else None
     for name, module in model.named_modules():

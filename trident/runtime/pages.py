@@ -1,7 +1,9 @@
-"""Large results on CPUs: Linux is asked to back them by pages of 2 MB, which it then does in one fault each.
+"""Memory of results on CPUs: large ones ask Linux for pages of 2 MB, and what a step frees stays for the next step.
 
 A result of 64 MB is new memory in every call, and 16,384 faults of 4 KB took three times as long as the kernel that
-writes it (docs/measured.md). `TRIDENT_HUGE_PAGES=0` leaves memory as torch's allocator got it.
+writes it (docs/measured.md). `TRIDENT_HUGE_PAGES=0` leaves memory as torch's allocator got it. Smaller ones malloc
+serves from memory that it has, but gives the end of it back to the system whenever much is free there, as after every
+backward, and the next step pays for each page anew: `keep` (docs/decisions/066).
 """
 
 import ctypes
@@ -17,6 +19,9 @@ LARGE = 1 << 25  # bytes of a tensor, from which on malloc maps new memory for e
 PAGE = 1 << 21  # bytes; where pages are larger, as on some ARM systems, the kernel does what it can
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MADV_HUGEPAGE = 14  # linux/mman.h
+KEPT = 1 << 30  # bytes that may be free before malloc gives any back; glibc's own limit is 64 MB at most
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+TUNABLES = ("trim_threshold", "mmap_threshold", "mmap_max", "top_pad")  # glibc's own names of what `keep` is about
 
 
 @functools.cache
@@ -46,3 +51,20 @@ def advise(t: Tensor) -> None:
     first, past = -(-begin // PAGE) * PAGE, (begin + t.nbytes) // PAGE * PAGE
     if past > first:
         call(first, past - first, MADV_HUGEPAGE)
+
+
+@functools.cache
+def keep() -> bool:
+    """Have malloc keep up to KEPT bytes that were freed, from now on in this process; has it been asked to?
+
+    Not where somebody has told it otherwise, where it is not glibc's, or with `TRIDENT_KEEP_MEMORY=0`. What lies in
+    mappings of its own (LARGE and more) is given back as ever.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    told = any(f"MALLOC_{name.upper()}_" in os.environ or f"malloc.{name}" in tunables for name in TUNABLES)
+    if told or os.environ.get("TRIDENT_KEEP_MEMORY") == "0":
+        return False
+    if not hasattr(os, "confstr") or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, KEPT))
