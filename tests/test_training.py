@@ -14,7 +14,6 @@ pytestmark = pytest.mark.once
 def small(monkeypatch):
     whole = mini.size
     monkeypatch.setattr(mini, "size", lambda name, small: whole(name, True))
-
     monkeypatch.setattr(pages, "keep", lambda: False)  # this process's malloc is not the benchmark's
 
 
