@@ -52,6 +52,7 @@ NOT_IN_OP_DB = {
             "masked_softmax",
             "geglu",
             "jsd_loss",
+            "linear_dpo_loss",
             "reglu",
             "rotary_embedding",
             "shift_gelu",

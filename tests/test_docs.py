@@ -35,6 +35,7 @@ OURS = {
     "flash_attention",
     "geglu",
     "jsd_loss",
+    "linear_dpo_loss",
     "masked_softmax",
     "reglu",
     "rotary_embedding",

@@ -90,7 +90,7 @@ _LEAST_NATIVE = {
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
-    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
+    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
     33554432: ("pdist",),  # of numbers that are subtracted
 }
 
