@@ -53,6 +53,7 @@ NOT_IN_OP_DB = {
             "geglu",
             "jsd_loss",
             "linear_dpo_loss",
+            "quick_gelu",
             "reglu",
             "rotary_embedding",
             "shift_gelu",

@@ -37,6 +37,7 @@ OURS = {
     "jsd_loss",
     "linear_dpo_loss",
     "masked_softmax",
+    "quick_gelu",
     "reglu",
     "rotary_embedding",
     "shift_gelu",

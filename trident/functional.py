@@ -10,6 +10,7 @@ from trident.ops._activation import hardtanh as hardtanh
 from trident.ops._activation import leaky_relu as leaky_relu
 from trident.ops._activation import logsigmoid as logsigmoid
 from trident.ops._activation import mish as mish
+from trident.ops._activation import quick_gelu as quick_gelu
 from trident.ops._activation import relu as relu
 from trident.ops._activation import relu6 as relu6
 from trident.ops._activation import selu as selu

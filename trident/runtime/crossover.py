@@ -59,6 +59,7 @@ _LEAST_NATIVE = {
         *CONV_MANY_TAPS,
         *("fold", "geglu", "swiglu"),
         *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        "quick_gelu",
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),

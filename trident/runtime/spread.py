@@ -48,7 +48,19 @@ def _heads(q: Tensor, given: Mapping[str, Any]) -> frozenset[int] | None:
 
 POINTWISE = (
     *("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish"),
-    *("relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink"),
+    *(
+        "quick_gelu",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "softshrink",
+        "softsign",
+        "tanh",
+        "tanhshrink",
+    ),
     "threshold",
 )
 RULES = {
