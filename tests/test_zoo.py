@@ -255,6 +255,14 @@ def test_attention_with_a_soft_cap():
     assert all(g.isfinite().all() for g in gradients.values())
 
 
+@pytest.mark.parametrize("mask", [None, (2, 1, 1, 9), (2, 4, 1, 9)], ids=str)
+def test_attention_of_one_query_of_groups(mask):
+    q, k, v = torch.randn(2, 4, 1, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 8)
+    mask = None if mask is None else torch.randn(mask) > -1
+    expected = nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    torch.testing.assert_close(attention(nn.Module(), q, k, v, mask)[0], expected.transpose(1, 2))
+
+
 def test_attention_refuses_what_it_lacks():
     q = torch.randn(1, 2, 4, 8)
     with pytest.raises(ValueError, match="s_aux"):

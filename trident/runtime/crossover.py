@@ -130,6 +130,7 @@ _NEVER_NATIVE = {
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
+    "torch's products of few rows were measured faster": ("flash_attention (slices)",),
     "MKL tunes the product by hand": (
         *("linear", "linear_activation", "grouped_mm (full precision)", "grouped_mm (few rows)"),
     ),
