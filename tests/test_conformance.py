@@ -52,6 +52,8 @@ NOT_IN_OP_DB = {
             "masked_softmax",
             "geglu",
             "jsd_loss",
+            "linear_dpo_loss",
+            "quick_gelu",
             "reglu",
             "rotary_embedding",
             "shift_gelu",

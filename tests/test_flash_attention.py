@@ -10,7 +10,7 @@ import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, close, double, gradients_of, run, same
 from trident.cases.attention import _one
 from trident.ops import _attention
-from trident.runtime import tuning_llm
+from trident.runtime import route, tuning_llm
 
 
 def operands(*shape, K, S, V=None, dtype=torch.float32):
@@ -188,3 +188,33 @@ def test_errors_name_what_is_wrong(what):
     given = {"query": torch.randn(2, 4, 5, 8), "key": torch.randn(2, 2, 7, 8), "value": torch.randn(2, 2, 7, 8)}
     with pytest.raises(ValueError, match=f"flash_attention: .*{what}"):
         T.flash_attention(**{**given, **WRONG[what]})
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="the host reads lengths on CPUs alone")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("counts", [(40, 40), (7, 0), (1, 33)])
+@pytest.mark.parametrize(
+    "H, K, L, causal", [(4, 4, 1, True), (4, 2, 1, False), (6, 2, 3, True), (4, 1, 4, True), (2, 2, 9, False)]
+)
+def test_a_cache_in_slices(H, K, L, causal, counts, dtype):
+    """Few queries on a CPU are torch's attention of the keys that are there; what is not written yet is not read."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, H, L, 16), torch.randn(2, K, 50, 16), torch.randn(2, K, 50, 16)
+    used = torch.tensor(counts)
+    k, v = (torch.where(torch.arange(50)[:, None] < used[:, None, None, None], t, math.nan) for t in (k, v))
+    expected = explicit(q.double(), k.double().nan_to_num(), v.double().nan_to_num(), used=used, causal=causal)
+    q, k, v = (t.to(dtype) for t in (q, k, v))
+    seen = []
+    watcher = lambda name, tensors, reason: seen.append(name)  # noqa: E731
+    route.WATCHERS.append(watcher)
+    try:
+        with route.forced("auto"):
+            y = T.flash_attention(q, k, v, causal=causal, seqused_k=used)
+            k.requires_grad_()
+            z = T.flash_attention(q, k, v, causal=causal, seqused_k=used)
+    finally:
+        route.WATCHERS.remove(watcher)
+    assert seen == ["flash_attention (slices)", "flash_attention"]
+    for found in (y, z):
+        bound = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float64: 1e-12}[dtype]
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=bound)

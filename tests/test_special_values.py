@@ -68,6 +68,7 @@ GRADIENTS_DIFFER = {
     "flash_attention": "as scaled_dot_product_attention; under a cap the formula has inf times 0, ours numbers",
     "jsd_loss": "as its values",
     "linear_cross_entropy": "as cross_entropy",
+    "linear_dpo_loss": "as cross_entropy",
     "layer_norm": "three elements a row: the bound is taken from finite gradients, which nearly cancel",
     "masked_softmax": "of a masked element in a row of NaN: torch's is 0, ours NaN",
     "multilabel_soft_margin_loss": "as binary_cross_entropy_with_logits",

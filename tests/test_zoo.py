@@ -49,6 +49,7 @@ T5 = {
 MOE = {**SMALL, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": True}
 MOE["experts_implementation"] = "eager"  # it has float64
 BERT = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+CLIP = {**BERT, "hidden_act": "quick_gelu", "eos_token_id": 2}
 WHISPER = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "num_mel_bins", "vocab_size"), 16)
 WHISPER |= {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
 WHISPER |= {"max_source_positions": 6, "max_target_positions": 8, "pad_token_id": 0, "decoder_start_token_id": 1}
@@ -75,7 +76,8 @@ MODELS = {
     "GPTNeoX": (BERT, {"GPTNeoXAttention": 2}),
     "Gemma3Text": (SMALL, {"Gemma3RMSNorm": 13, "Gemma3MLP": 2, "Gemma3Attention": 2}),
     "Olmo2": (SMALL, {"Olmo2RMSNorm": 9, "Olmo2MLP": 2, "Olmo2Attention": 2}),
-    "GPT2": (GPT2, {"NewGELUActivation": 2}),
+    "GPT2": (GPT2, {"NewGELUActivation": 2, "GPT2MLP": 2}),
+    "CLIPText": (CLIP, {"CLIPMLP": 2, "QuickGELUActivation": 2}),
     "Phi": (BERT, {"PhiMLP": 2, "PhiAttention": 2}),
     "Bert": (BERT, {"BertIntermediate": 2}),
     "T5": (
@@ -251,6 +253,14 @@ def test_attention_with_a_soft_cap():
     (eager, _), (ours, gradients) = results  # gradients of a normed sum of squares are what float32 left of nothing
     torch.testing.assert_close(ours, eager, rtol=1e-5, atol=1e-5)
     assert all(g.isfinite().all() for g in gradients.values())
+
+
+@pytest.mark.parametrize("mask", [None, (2, 1, 1, 9), (2, 4, 1, 9)], ids=str)
+def test_attention_of_one_query_of_groups(mask):
+    q, k, v = torch.randn(2, 4, 1, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 8)
+    mask = None if mask is None else torch.randn(mask) > -1
+    expected = nn.functional.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    torch.testing.assert_close(attention(nn.Module(), q, k, v, mask)[0], expected.transpose(1, 2))
 
 
 def test_attention_refuses_what_it_lacks():

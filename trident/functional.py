@@ -10,6 +10,7 @@ from trident.ops._activation import hardtanh as hardtanh
 from trident.ops._activation import leaky_relu as leaky_relu
 from trident.ops._activation import logsigmoid as logsigmoid
 from trident.ops._activation import mish as mish
+from trident.ops._activation import quick_gelu as quick_gelu
 from trident.ops._activation import relu as relu
 from trident.ops._activation import relu6 as relu6
 from trident.ops._activation import selu as selu
@@ -69,6 +70,7 @@ from trident.ops._jsd_loss import jsd_loss as jsd_loss
 from trident.ops._layer_norm import layer_norm as layer_norm
 from trident.ops._linear import linear as linear
 from trident.ops._linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
+from trident.ops._linear_dpo_loss import linear_dpo_loss as linear_dpo_loss
 from trident.ops._local_response_norm import local_response_norm as local_response_norm
 from trident.ops._margin_loss import cosine_embedding_loss as cosine_embedding_loss
 from trident.ops._margin_loss import hinge_embedding_loss as hinge_embedding_loss

@@ -151,6 +151,9 @@ CASES: dict[str, Case] = {
     "rrelu.eval": _activation("rrelu", "RReLU", 0.1, 0.4, module=lambda cls: cls(0.1, 0.4).eval()),
     "selu": _activation("selu", "SELU"),
     "sigmoid": _activation("sigmoid", "Sigmoid"),
+    "quick_gelu": Case(
+        ours=T.quick_gelu, reference=lambda x: x * torch.sigmoid(1.702 * x), shapes=FLAT, bench=FLAT_BENCH
+    ),
     "silu": _activation("silu", "SiLU"),
     "softplus": _activation("softplus", "Softplus", specials=(20.0, 20.5)),
     "softplus.beta": _activation("softplus", "Softplus", 3.0, 1.5, specials=(0.5,)),

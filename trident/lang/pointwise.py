@@ -143,6 +143,17 @@ def silu_grad(dy, x, A, B):
 
 
 @triton.jit
+def quick_gelu(x, A, B):
+    return x / (1 + tl.exp(-1.702 * x))
+
+
+@triton.jit
+def quick_gelu_grad(dy, x, A, B):
+    s = sigmoid(1.702 * x, A, B)
+    return dy * s * (1 + 1.702 * x * (1 - s))
+
+
+@triton.jit
 def mish(x, A, B):
     """x tanh(log(1 + e)), e = exp(x). With n = e (e + 2) the tanh is n / (n + 2): no logarithm, no cancellation."""
     e = tl.exp(tl.where(x > 20, 20.0, x))  # from 20 on the tanh rounds to 1

@@ -48,6 +48,7 @@ ACTIVATIONS = {
     "leaky_relu": Activation(P.leaky_relu, P.leaky_relu_grad, F.leaky_relu),
     "logsigmoid": Activation(P.logsigmoid, P.logsigmoid_grad, F.logsigmoid),
     "mish": Activation(P.mish, P.mish_grad, F.mish),
+    "quick_gelu": Activation(P.quick_gelu, P.quick_gelu_grad, lambda x: x * torch.sigmoid(1.702 * x)),
     "relu": Activation(P.relu, P.relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
     "selu": Activation(P.selu, P.selu_grad, F.selu),
     "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, F.sigmoid, aten.sigmoid_backward),
@@ -63,7 +64,7 @@ ACTIVATIONS = {
 # the rows that take no parameter: what other operators do in the same kernel, as `activation=`
 FUSED = ACTIVATIONS.keys() & {
     *("gelu", "gelu_tanh", "hardsigmoid", "hardswish", "logsigmoid", "mish", "relu", "selu", "sigmoid", "silu"),
-    *("softsign", "tanh", "tanhshrink"),
+    *("quick_gelu", "softsign", "tanh", "tanhshrink"),
 }
 
 
@@ -187,6 +188,14 @@ def logsigmoid(input: Tensor) -> Tensor:
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x tanh(softplus(x)) (arXiv:1908.08681). Same contract as :func:`torch.nn.functional.mish`."""
     return _activate("mish", input, inplace=inplace)
+
+
+def quick_gelu(input: Tensor) -> Tensor:
+    """x σ(1.702 x), the sigmoid approximation of gelu (arXiv:1606.08415) that CLIP and Whisper's kin have.
+
+    Any shape and strides. Dtypes: float16, bfloat16, float32, float64.
+    """
+    return _activate("quick_gelu", input)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -88,6 +88,51 @@ def _unfit(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None) -> str | None
     return None
 
 
+# Queries of a head of keys up to which torch's products were measured faster than tiles of 16 rows: where each sees
+# other keys, and where all see the same (docs/measured.md)
+FEW, FEW_ALIKE = 4, 16
+
+
+def _sliceable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, how: How, also: Also) -> bool:
+    """Few queries of a cache with room, whose lengths the host may read: that waits for nothing on a CPU."""
+    if also.used is None or also.cu_q is not None or also.slopes is not None or mask is not None:
+        return False
+    if how.cap or how.p or how.left >= 0 or how.right > 0:
+        return False
+    if q.shape[2] > (FEW if how.right == 0 else FEW_ALIKE) or q.shape[2] * q.shape[1] > FEW_ALIKE * k.shape[1]:
+        return False
+    tensors = (q, k, v, also.used)
+    if torch.compiler.is_compiling() or not all(t.is_cpu and type(t) in (Tensor, torch.nn.Parameter) for t in tensors):
+        return False
+    if torch._C._len_torch_dispatch_stack() or route.transformed(tensors) is not None:
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)))
+
+
+def _in_slices(q: Tensor, k: Tensor, v: Tensor, how: How, used: Tensor) -> Tensor:
+    """torch's attention of the keys that are there, of each batch or, where there are as many in all, at once."""
+    counts = used.tolist()
+    if len({*counts}) == 1:
+        return _slice(q, k, v, counts[0], how)
+    parts = zip(q.split(1), k.split(1), v.split(1), counts, strict=True)
+    return torch.cat([_slice(of_q, of_k, of_v, count, how) for of_q, of_k, of_v, count in parts])
+
+
+def _slice(q: Tensor, k: Tensor, v: Tensor, count: int, how: How) -> Tensor:
+    """Grouped heads are more queries of one."""
+    if count < 1:
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+    (B, H, L, E), K, mask = q.shape, k.shape[1], None
+    if how.right == 0 and L > 1:
+        mask = torch.ones(L, count, dtype=torch.bool).tril(count - L).repeat(H // K, 1)
+    rows = q.reshape(B, K, -1, E)
+    alone = rows.shape[2] == 1 and q.dtype.itemsize == 2
+    if alone:  # torch multiplies two rows of halves in a third of the time of one
+        rows = rows.expand(B, K, 2, E)
+    y = torch.nn.functional.scaled_dot_product_attention(rows, k[:, :, :count], v[:, :, :count], mask, scale=how.scale)
+    return y[:, :, :1] if alone else y.reshape(B, H, L, -1)
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, how: How, also: Also) -> Tensor:
     """Of operands [B, H, L, E] that were found right."""
     B, H, L, E = q.shape
@@ -107,7 +152,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, how: How, also
     tensors = (q, k, v, mask, *also)
     reason = _unfit(q, k, v, also.slopes)
     dtypes = WITH_BOOL | set(INDICES)
-    if route.to_torch("flash_attention", *tensors, unless=reason, mixed=True, dtypes=dtypes):
+    sliceable = route.policy == "auto" and reason is None and _sliceable(q, k, v, mask, how, also)
+    name = "flash_attention (slices)" if sliceable else "flash_attention"
+    if route.to_torch(name, *tensors, unless=reason, mixed=True, dtypes=dtypes):
+        if sliceable:
+            assert also.used is not None  # for mypy
+            return _in_slices(q, k, v, how, also.used)
         kept = None if how.p == 0 else torch.nn.functional.dropout(q.new_ones(B, H, L, k.shape[2]), how.p)
         return _in_torch(q, k, v, mask, kept, how, also)
     if mask is not None:

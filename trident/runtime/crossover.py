@@ -62,6 +62,7 @@ _LEAST_NATIVE = {
         *CONV_MANY_TAPS,
         *("fold", "geglu", "swiglu"),
         *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        "quick_gelu",
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
@@ -94,7 +95,7 @@ _LEAST_NATIVE = {
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
-    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
+    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
     33554432: ("pdist",),  # of numbers that are subtracted
 }
 
@@ -133,6 +134,7 @@ _NEVER_NATIVE = {
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
+    "torch's products of few rows were measured faster": ("flash_attention (slices)",),
     "MKL tunes the product by hand": (
         *("linear", "linear_activation", "grouped_mm (full precision)", "grouped_mm (few rows)"),
     ),

@@ -111,7 +111,7 @@ def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
 def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: frozenset[torch.dtype]) -> str | None:
     if policy == "torch":
         return "TRIDENT_ROUTE=torch"
-    if not torch.compiler.is_compiling() and (reason := _transformed(tensors)):
+    if not torch.compiler.is_compiling() and (reason := transformed(tensors)):
         return reason
     x: Tensor = tensors[0]  # type: ignore[assignment]
     for t in tensors:
@@ -139,7 +139,7 @@ _transforms, _wrapped = torch._C._functorch.peek_interpreter_stack, torch._C._fu
 _tracing = torch._C._get_tracing_state
 
 
-def _transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
+def transformed(tensors: tuple[Tensor | None, ...]) -> str | None:
     """torch.func and forward-mode autodiff look through torch's operators only; so does torch.jit.trace."""
     if _transforms() is not None:
         return "inside a torch.func transform"

@@ -48,8 +48,8 @@ def _heads(q: Tensor, given: Mapping[str, Any]) -> frozenset[int] | None:
 
 POINTWISE = (
     *("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish"),
-    *("relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink"),
-    "threshold",
+    *("quick_gelu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softshrink", "softsign", "tanh"),
+    *("tanhshrink", "threshold"),
 )
 RULES = {
     **dict.fromkeys(POINTWISE, Rule(_nowhere)),

@@ -48,10 +48,19 @@ def attention(
         y = F.flash_attention(query, key, value, attention_mask, dropout, causal, scaling, softcap=softcap)
         return y.transpose(1, 2).contiguous(), None
     shared = query.shape[-3] != key.shape[-3]
+    if shared and L == 1 and (attention_mask is None or attention_mask.shape[1] == 1):
+        return _of_groups(query, key, value, attention_mask, dropout, scaling), None
     y = F.scaled_dot_product_attention(
         query, key, value, attention_mask, dropout, causal, scale=scaling, enable_gqa=shared
     )
     return y.transpose(1, 2).contiguous(), None
+
+
+def _of_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scale: float | None) -> Tensor:
+    """A query of the heads of a group as so many queries of one head: a cache is read once, not once a head."""
+    rows = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+    y = F.scaled_dot_product_attention(rows, k, v, mask, dropout, scale=scale)
+    return y.reshape(q.shape[0], 1, q.shape[1], v.shape[3])
 
 
 def _biased(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

@@ -22,7 +22,9 @@ CLASSES = {torch.nn.SiLU: "silu", torch.nn.GELU: "gelu", torch.nn.ReLU: "relu"}
 WRITTEN = {
     "9d0b9dd71753": "gelu_tanh",  # NewGELUActivation
     "4caa3bda3218": "gelu_tanh",  # FastGELUActivation
+    "1f9121cf6b0a": "gelu_tanh",  # AccurateGELUActivation
     "e730f54291b8": "silu",  # SiLUActivation
+    "95ac42583b21": "quick_gelu",  # QuickGELUActivation
     "842e096e5792": "gelu",  # timm's GELU
     "a203310f440a": "gelu_tanh",  # timm's GELUTanh
     "618093a6bcb8": "act",  # GELUActivation, GELUTanh, MishActivation
@@ -46,7 +48,7 @@ def _written(cls: type) -> str:
 
 
 def name_of(activation: Any) -> str | None:
-    """silu, gelu, gelu_tanh or relu; None for anything else, and for what has hooks."""
+    """silu, gelu, gelu_tanh, quick_gelu or relu; None for anything else, and for what has hooks."""
     if not _silent(activation):
         return None
     for cls, name in CLASSES.items():
@@ -73,6 +75,22 @@ def fused(linear: Any, name: str) -> Callable[[Tensor], Tensor] | None:
     if not _silent(linear) or not _exactly(linear, torch.nn.Linear):
         return None
     return lambda x: F.linear(x, linear.weight, linear.bias, activation=name)
+
+
+CONV1D = "2de078e4b215"  # GPT-2's linear layer, whose weight is [K, N]
+
+
+@torch.compiler.assume_constant_result  # as `_written`
+def _is_conv1d(cls: Any) -> bool:
+    return digest(cls) == CONV1D
+
+
+def activated_conv1d(layer: Any, activation: Any) -> Callable[[Tensor], Tensor] | None:
+    """x -> activation(layer(x)) in one kernel; None for what is not GPT-2's Conv1D, or with hooks."""
+    name = name_of(activation)
+    if name is None or not _silent(layer) or not _is_conv1d(type(layer)):
+        return None
+    return lambda x: F.linear(x, layer.weight.T, layer.bias, activation=name)
 
 
 def activated(linear: Any, activation: Any) -> Callable[[Tensor], Tensor] | None:

@@ -1,8 +1,9 @@
 """transformers 5: root mean square norms and MLPs. Its other classes call functions, which are redirected.
 
-Left to it: QuickGELU (no kernel), GPT-2's Conv1D (a product), norms of weights in another dtype than their input.
+Left to it: GPT-2's Conv1D where no activation follows (a product), norms of weights in another dtype than their input.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from trident import functional as F
 from trident.runtime.redirect import aside
 from trident.zoo.adapter import Adapter
-from trident.zoo.gated import activated, gated
+from trident.zoo.gated import activated, activated_conv1d, gated
 
 
 @aside
@@ -35,6 +36,24 @@ def gemma(self: Any, x: Tensor) -> Any:
 @aside
 def gelu_tanh(self: Any, input: Tensor) -> Any:
     return F.gelu(input, approximate="tanh")
+
+
+@aside
+def accurate_gelu(self: Any, input: Tensor) -> Any:
+    if self.precomputed_constant != math.sqrt(2 / math.pi):
+        return NotImplemented
+    return F.gelu(input, approximate="tanh")
+
+
+@aside
+def quick_gelu(self: Any, input: Tensor) -> Any:
+    return F.quick_gelu(input)
+
+
+def mlp_of_conv1d(self: Any, hidden_states: Tensor) -> Any:
+    """dropout(c_proj(act(c_fc)))"""
+    first = activated_conv1d(self.c_fc, self.act)
+    return NotImplemented if first is None else self.dropout(self.c_proj(first(hidden_states)))
 
 
 def gated_mlp(self: Any, x: Tensor) -> Any:
@@ -112,4 +131,7 @@ ADAPTERS: dict[str, Adapter] = {
     "bfaa8bbbaf25": Adapter("router_in_float32", router_in_float32),  # MixtralTopKRouter
     "9d0b9dd71753": Adapter("gelu_tanh", gelu_tanh),  # NewGELUActivation
     "4caa3bda3218": Adapter("gelu_tanh", gelu_tanh),  # FastGELUActivation
+    "1f9121cf6b0a": Adapter("accurate_gelu", accurate_gelu),  # AccurateGELUActivation
+    "95ac42583b21": Adapter("quick_gelu", quick_gelu),  # QuickGELUActivation: CLIP
+    "41ab05398d2a": Adapter("mlp_of_conv1d", mlp_of_conv1d),  # GPT2MLP and its kin
 }
