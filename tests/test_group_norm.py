@@ -71,3 +71,36 @@ def test_parts_cover_a_plane(device, monkeypatch):
         plan = tuning.line_parts(*lines, torch.device(device), 2)
         parts, chunks = plan.grid[1], -(-lines[1] // plan.meta["BLOCK_N"])
         assert (parts - 1) * plan.meta["STEP"] < chunks <= parts * plan.meta["STEP"]
+
+
+SAMPLES = {  # shape, groups, activation, is there a residual, dtype
+    "narrow": ((9, 6, 5, 7), 3, "silu", True, torch.float32),
+    "folded": ((8, 32, 16, 16), 4, "relu", False, torch.float32),
+    "wide": ((8, 1200, 3, 3), 8, "gelu", True, torch.float32),
+    "one group": ((8, 60, 20, 20), 1, None, False, torch.float32),
+    "a group per channel": ((8, 60, 20, 20), 60, "tanh", True, torch.float32),
+    "bfloat16": ((8, 64, 12, 12), 8, "silu", True, torch.bfloat16),
+    "float64": ((8, 64, 12, 12), 8, "silu", True, torch.float64),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_channels_last_samples(name):
+    """CPUs: each sample is one program's work, its mean far from zero and unlike the others'."""
+    shape, groups, activation, beside, dtype = SAMPLES[name]
+    torch.manual_seed(0)
+    x = torch.randn(shape, device=DEVICE) * 2 + 5 * torch.arange(shape[0], device=DEVICE).view(-1, 1, 1, 1)
+    x = x.to(dtype).contiguous(memory_format=torch.channels_last)
+    inputs = [x, *(torch.randn(shape[1], device=DEVICE).to(dtype) for _ in "wb")]
+    inputs = [t.requires_grad_() for t in [*inputs, *[torch.randn_like(x)] * beside]]
+    dy = [torch.randn_like(x)]
+
+    def ours(x, w, b, residual=None):
+        return T.group_norm(x, groups, w, b, activation=activation, residual=residual)
+
+    def theirs(x, w, b, residual=None):
+        z = F.group_norm(x, groups, w, b)
+        z = z if residual is None else z + residual
+        return z if activation is None else getattr(torch, activation, getattr(F, activation, None))(z)
+
+    close(run(ours, inputs, dy), run(theirs, double(inputs), double(dy)), dtype, 40 * x[0].numel())

@@ -42,6 +42,7 @@ OPS: dict[str, OpInfo] = {
         "math.powf math.floor math.ceil math.trunc math.round math.roundeven math.absf math.absi math.fma "
         "math.copysign math.ctpop math.ctlz math.cttz math.isnan math.isinf math.isfinite",
     ),
+    **_rows("pointwise", "math.exp_plus_1"),  # made by `simplify`
     **_rows("pointwise", "arith.cmpi arith.cmpf", "words"),
     **_rows("pointwise", "tt.clampf", "propagateNan"),
     **_rows("pointwise", "tt.fp_to_fp", "rounding"),

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from trident_cpu import launch
+from trident_cpu import inspect, launch
 
 SHAPES = [(1, 1), (1, 8), (8, 1), (4, 16), (16, 4), (32, 64), (64, 2), (128, 128)]
 
@@ -221,3 +221,33 @@ def test_one_row(rows: int) -> None:
     launch(one_row_kernel, (1,), x, total, top, at, 77, ROWS=rows, BLOCK=128)
     torch.testing.assert_close(total, 2 * x.sum(0))
     assert torch.equal(top, x.amax(0)) and torch.equal(at.long(), x.argmax(0))
+
+
+@triton.jit
+def masked_sums_kernel(x, total, squares, most, R, C, M: tl.constexpr, N: tl.constexpr):
+    rows, cols = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
+    b_x = tl.load(x + rows * C + cols, (rows < R) & (cols < C), other=0.0)
+    tl.store(total + cols, tl.sum(b_x, 0, keep_dims=True), cols < C)
+    tl.store(squares + cols, tl.sum(b_x * b_x, 0, keep_dims=True), cols < C)
+    tl.store(most + cols, tl.max(b_x, 0, keep_dims=True), cols < C)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32], ids=str)
+@pytest.mark.parametrize("rows", [1, 3, 4, 62, 64])
+@pytest.mark.parametrize(("columns", "block"), [(64, 64), (61, 64), (7, 16), (2, 2), (250, 256)])
+def test_rows_that_are_added_at_once(dtype: torch.dtype, rows: int, columns: int, block: int) -> None:
+    """Narrow rows are taken four at a time where all are there; integers, so that every order gives the same."""
+    torch.manual_seed(0)
+    x = torch.randint(-4, 5, (rows, columns)).to(dtype)
+    total, squares, most = (torch.full((columns,), 77, dtype=dtype) for _ in range(3))
+    launch(masked_sums_kernel, (1,), x, total, squares, most, rows, columns, M=64, N=block)
+    assert torch.equal(total, x.sum(0, dtype=dtype)) and torch.equal(squares, x.square().sum(0, dtype=dtype))
+    assert torch.equal(most, x.amax(0) if rows == 64 else x.amax(0).clamp(min=0))
+
+
+def test_narrow_rows_share_their_accumulators() -> None:
+    """The loop of whole vectors loads four rows, and stores each accumulator once."""
+    x, y = torch.empty(64, 64), torch.empty(64)
+    text = inspect(reduce_kernel, x, y, OP="sum", AXIS=0, M=64, N=64).llvm_ir
+    inner = max(text.split(":\n"), key=lambda part: part.count("fadd"))
+    assert inner.count("fadd") == 4 and inner.count("store <") == 1

@@ -45,3 +45,23 @@ def test_there_is_such_code() -> None:
     x = torch.empty(4, 512)
     text = inspect(rows_kernel, x, x.clone(), x.clone(), 4, 512, 512, ROWS=4, BLOCK=512).llvm_ir
     assert "!nontemporal" in text
+
+
+@triton.jit
+def asking_kernel(x, y, N, HINT: tl.constexpr, BLOCK: tl.constexpr):
+    for start in range(0, N, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        tl.store(y + at, tl.load(x + at, at < N) + 1, at < N, cache_modifier=HINT)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_kernel_may_ask_for_it(offset: int) -> None:
+    """Whatever the launch says, which counts a loop once: same values, by stores past the cache."""
+    x = torch.randn(5000)
+    result = torch.zeros(5064)
+    y = result[offset:]
+    launch(asking_kernel, (1,), x, y, 4999, HINT=".cs", BLOCK=1024)
+    assert torch.equal(y[:4999], x[:4999] + 1) and not result[:offset].any() and not y[4999:].any()
+    for hint in (".cs", ""):
+        text = inspect(asking_kernel, x, y, 4999, HINT=hint, BLOCK=1024).llvm_ir
+        assert "!nontemporal" in text and ("and i1 %stream" in text) != bool(hint)

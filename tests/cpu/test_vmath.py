@@ -101,6 +101,7 @@ FUNCTIONS = {
     "exp": (mpmath.exp, EXP.get),
     "exp2": (lambda x: mpmath.mpf(2) ** x, EXP2.get),
     "expm1": (mpmath.expm1, lambda e: (-50.0, EXP[e][1])),
+    "exp_plus_1": (lambda x: mpmath.exp(x) + 1, EXP.get),
     "sinh": (mpmath.sinh, lambda e: (-EXP[e][1], EXP[e][1])),
     "cosh": (mpmath.cosh, lambda e: (-EXP[e][1], EXP[e][1])),
     "tanh": (mpmath.tanh, lambda e: (-25.0, 25.0)),
@@ -127,6 +128,7 @@ FUNCTIONS = {
 CENTRES = {
     "exp": [0.34657, 1.0],
     "expm1": [0.34657, -0.34657, 1.0397, 0.69],
+    "exp_plus_1": [-17.3, -37.0, -80.0],
     "sinh": [1.0],
     "cosh": [0.5],
     "tanh": [0.03, 0.17, 0.5, 1.0],
@@ -194,7 +196,7 @@ def test_pow_within_two_ulp(element):
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0, -3.0, 1e-40, -1e-40]
 NUMPY = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "atanh": np.arctanh, "rsqrt": lambda x: 1 / np.sqrt(x), "exp_plus_1": lambda x: np.exp(x) + 1,
 }  # fmt: skip
 
 
@@ -278,6 +280,18 @@ def test_widths_agree(width):
     for name in ("exp", "tanh", "erf", "sin", "atan"):
         for element in vmath.ELEMENTS:
             assert np.array_equal(compiled(name, element, width)(x), compiled(name, element, 1)(x)), (name, element)
+
+
+@pytest.mark.parametrize("element", vmath.ELEMENTS)
+@pytest.mark.parametrize("avx512", [False, True])
+def test_exp_plus_1_has_the_bits_of_the_sum(element, avx512):
+    if avx512 and not AVX512:
+        pytest.skip("this CPU has no AVX-512")
+    dense = np.concatenate([np.linspace(low, high, 100003) for low, high in ((-800, 720), (-90, 90), (-1, 1))])
+    x = np.concatenate([dense, SPECIAL]).astype({"f32": np.float32, "f64": np.float64}[element])
+    with np.errstate(all="ignore"):
+        expected = compiled("exp", element, 8, avx512)(x) + 1
+    assert np.array_equal(compiled("exp_plus_1", element, 8, avx512)(x), expected, equal_nan=True)
 
 
 def test_unknown_names_raise():

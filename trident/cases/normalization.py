@@ -243,7 +243,9 @@ CASES: dict[str, Case] = {
     "group_norm.one": _group_norm(1, ((2, 4, 3, 5), (1, 65, 1000), (7, 33)), affine=0),
     "group_norm.no_bias": _group_norm(3, ((2, 6, 3), (2, 9, 200, 33)), affine=1),
     "group_norm.silu": _group_norm(2, ((2, 4, 3), (1, 4, 181, 182)), activation="silu"),
-    "group_norm.channels_last": _group_norm(2, ((2, 4, 3, 5), (3, 70, 30, 31)), activation="silu", channels_last=True),
+    "group_norm.channels_last": _group_norm(
+        2, ((2, 4, 3, 5), (3, 70, 30, 31), (9, 6, 16, 31)), activation="silu", channels_last=True
+    ),
     "instance_norm": _instance_norm(2, ((2, 3, 4, 5), (1, 1, 3, 2), (2, 5, 33, 257), (1, 2, 256, 257))),
     "instance_norm.1d": _instance_norm(1, ((2, 3, 4), (3, 2, 65537)), affine=0),
     "instance_norm.3d": _instance_norm(3, ((2, 3, 4, 2, 3), (1, 2, 33, 33, 33))),

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from trident.lang.lines import along, per_line
+from trident.lang.lines import along, line_sum, per_line
 from trident.lang.tile import load, row_sum
 
 
@@ -31,6 +31,27 @@ def shifted_moments(x, inside, size, near, AXIS: tl.constexpr):
     total, squares = tl.sum(off, axis=AXIS, keep_dims=True), tl.sum(off * off, axis=AXIS, keep_dims=True)
     m2 = squares - total * (total / size)
     return near + total / size, tl.where(m2 < 0, 0.0, m2)
+
+
+@triton.jit
+def line_moments(
+    x, start, exist, first, past, N, inner, AXIS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    """How many elements, mean and m2 of chunks first .. past of lines of N elements that lie `inner` apart."""
+    n, mean, m2 = (
+        per_line(0.0, x, AXIS, BLOCK_M),
+        per_line(0.0, x, AXIS, BLOCK_M),
+        per_line(0.0, x, AXIS, BLOCK_M),
+    )
+    for chunk in range(first, past):
+        s = along(chunk, AXIS, BLOCK_N)
+        inside = exist & (s < N)
+        size = per_line(0.0, x, AXIS, BLOCK_M) + tl.minimum(N - chunk * tl.full((), BLOCK_N, tl.int64), BLOCK_N)
+        head = chunk * tl.full((), BLOCK_N, tl.int64) + along(0, AXIS, HEAD)
+        near = line_sum(load(x + start + head * inner, exist & (head < N)), AXIS) / tl.minimum(size, HEAD)
+        b_mean, b_m2 = shifted_moments(load(x + start + s * inner, inside), inside, size, near, AXIS)
+        n, mean, m2 = merged(n, mean, m2, size, b_mean, b_m2)
+    return n, mean, m2
 
 
 @triton.jit

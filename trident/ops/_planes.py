@@ -30,9 +30,9 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.lines import along, line_sum, line_tile, per_line
-from trident.lang.moments import HEAD, merged, shifted_moments
+from trident.lang.moments import line_moments
 from trident.lang.tile import load
-from trident.ops import _plane_rows
+from trident.ops import _plane_rows, _plane_samples
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
 from trident.runtime import tuning
@@ -43,20 +43,35 @@ from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
-def _statistic(plane, C, K):
-    return plane % C if K is None else plane // K
+def _lines(
+    tile, P, S, C, K, inner, splits,
+    FOLD: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Of the lines of a tile: where each starts, and which exist; the statistic and the channel of each; and where its
+    part 0 lies in the table of parts, [splits, lines] (K is None) or [P, FOLD, splits].
+
+    FOLD lines lie in the place of each where rows of channels are folded.
+    """
+    lines, start, exist = line_tile(tile, P, S, inner, AXIS, SPAN, BLOCK_M)
+    if AXIS == 0 and not SPAN:  # the columns of one sample's rows, in 32 bits: CPUs divide vectors of those
+        tiles = tl.cdiv(inner, BLOCK_M)
+        column = (tile % tiles * BLOCK_M + tl.arange(0, BLOCK_M))[None, :]
+        channel = column % C if FOLD > 1 else column
+        at_fold = column // C if FOLD > 1 else 0
+        statistic = channel if K is None else tile // tiles * tl.full((), 1, tl.int64) * (C // K) + channel // K
+        plane = tile // tiles * tl.full((), 1, tl.int64) * C + channel
+    else:
+        channel = lines % C
+        plane = lines if FOLD == 1 else lines // (C * FOLD) * C + channel
+        at_fold = lines // C % FOLD
+        statistic = channel if K is None else plane // K
+    return start, exist, statistic, channel, lines if K is None else (plane * FOLD + at_fold) * splits
 
 
 @triton.jit
-def _plane(line, C, FOLD: tl.constexpr):
-    """The plane that a line is of: FOLD lines lie in the place of each where rows of channels are folded."""
-    return line if FOLD == 1 else line // (C * FOLD) * C + line % C
-
-
-@triton.jit
-def _part(line, splits, C, K, FOLD: tl.constexpr):
-    """Where part 0 of a line lies in the table of parts [splits, lines] (K is None) or [P, FOLD, splits]."""
-    return line if K is None else (_plane(line, C, FOLD) * FOLD + line // C % FOLD) * splits
+def _backwards():
+    """The chunk of a program that writes: of what was read just before, for sums, the end still lies in a cache."""
+    return tl.num_programs(1) - 1 - tl.program_id(1)
 
 
 @triton.jit
@@ -68,23 +83,12 @@ def _moments_kernel(
 
     P, S: lines and their elements, here and below, where channels are folded.
     """
-    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
-    n, mean, m2 = (
-        per_line(0.0, x, AXIS, BLOCK_M),
-        per_line(0.0, x, AXIS, BLOCK_M),
-        per_line(0.0, x, AXIS, BLOCK_M),
-    )
-    for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
-        s = along(chunk, AXIS, BLOCK_N)
-        inside = exist & (s < S)
-        size = per_line(0.0, x, AXIS, BLOCK_M) + tl.minimum(S - chunk * tl.full((), BLOCK_N, tl.int64), BLOCK_N)
-        head = chunk * tl.full((), BLOCK_N, tl.int64) + along(0, AXIS, HEAD)
-        near = line_sum(load(x + start + head * inner, exist & (head < S)), AXIS) / tl.minimum(size, HEAD)
-        b_mean, b_m2 = shifted_moments(load(x + start + s * inner, inside), inside, size, near, AXIS)
-        n, mean, m2 = merged(n, mean, m2, size, b_mean, b_m2)
+    start, exist, _row, _channel, at = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
+    past = tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))
+    n, mean, m2 = line_moments(x, start, exist, first, past, S, inner, AXIS, BLOCK_M, BLOCK_N)
     entries = P * tl.full((), 1, tl.int64) * splits
-    at = parts + _part(planes, splits, C, K, FOLD) + tl.program_id(1) * (P if K is None else 1)
+    at += parts + tl.program_id(1) * (P if K is None else 1)
     tl.store(at, n, exist)
     tl.store(at + entries, mean, exist)
     tl.store(at + 2 * entries, m2, exist)
@@ -116,17 +120,17 @@ def _merge_kernel(
 
 @triton.jit
 def _apply_kernel(
-    y, mean, var, x, w, b, residual, P, S, C, K, inner, FOLD: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr,
+    y, mean, var, x, w, b, residual, P, S, C, K, inner,
+    FOLD: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
-    s = along(tl.program_id(1), AXIS, BLOCK_N)
+    start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
+    s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
-    row = _statistic(_plane(planes, C, FOLD), C, K)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
-    b_w, b_b = parameters(w, b, planes % C, exist)
+    b_w, b_b = parameters(w, b, channel, exist)
     b_y = affine(load(x + at, inside) - b_mean, b_rstd * b_w, b_b, residual, at, inside)
-    tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside)
+    tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside, cache_modifier=CACHE)
 
 
 @triton.jit
@@ -136,11 +140,10 @@ def _sums_kernel(
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
-    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
-    row = _statistic(_plane(planes, C, FOLD), C, K)
-    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
-    b_w, b_b = parameters(w, b, planes % C, exist)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
+    start, exist, row, channel, part = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
+    b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
+    b_w, b_b = parameters(w, b, channel, exist)
     p, q = per_line(0.0, sums, AXIS, BLOCK_M), per_line(0.0, sums, AXIS, BLOCK_M)
     for chunk in range(first, tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))):
         s = along(chunk, AXIS, BLOCK_N)
@@ -151,7 +154,7 @@ def _sums_kernel(
             tl.store(dz + at, b_dz, inside)
         p += line_sum(b_dz * centered, AXIS)
         q += line_sum(b_dz, AXIS)
-    at = sums + _part(planes, splits, C, K, FOLD) + tl.program_id(1) * (P if K is None else 1)
+    at = sums + part + tl.program_id(1) * (P if K is None else 1)
     tl.store(at, p * b_rstd, exist)
     tl.store(at + P * tl.full((), 1, tl.int64) * splits, q, exist)
 
@@ -191,23 +194,22 @@ def _means_kernel(
 @triton.jit
 def _dx_kernel(
     dx, means, dy, x, y, w, b, residual, mean, var, P, S, C, K, R, inner,
-    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr,
+    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    planes, start, exist = line_tile(tl.program_id(0), P, S, inner, AXIS, SPAN, BLOCK_M)
-    s = along(tl.program_id(1), AXIS, BLOCK_N)
+    start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
+    s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
-    row = _statistic(_plane(planes, C, FOLD), C, K)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
-    b_w, b_b = parameters(w, b, planes % C, exist)
+    b_w, b_b = parameters(w, b, channel, exist)
     if means is not None:
         p, q = load(means + row, exist) * b_rstd * b_rstd, load(means + R + row, exist) * b_rstd
     scale = b_rstd * b_w
     centered = load(x + at, inside) - b_mean
-    b_dx = dz_of(dy, centered, y, scale, b_b, residual, at, inside, GRAD) * scale
+    b_dx = dz_of(dx if dy is None else dy, centered, y, scale, b_b, residual, at, inside, GRAD) * scale
     if means is not None:
         b_dx -= q + centered * p
-    tl.store(dx + at, b_dx, inside)
+    tl.store(dx + at, b_dx, inside, cache_modifier=CACHE)
 
 
 class _View(NamedTuple):
@@ -234,6 +236,11 @@ class _View(NamedTuple):
         """outer, N, inner of the table of parts as lines along what one statistic is taken over."""
         each = splits * self.fold * self.J
         return (1, each, self.C) if self.K is None else (self.R, each, 1)
+
+    def samples(self, device: torch.device) -> tuning.Plan:
+        """The plan of kernels for which a sample is one program's work (_plane_samples.py)."""
+        assert self.K is not None
+        return tuning.plane_samples(self.P // self.C, self.S, self.C, self.K, self.fold, device)
 
     def steps(self) -> tuple[int, int]:
         """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
@@ -284,7 +291,7 @@ def forward(
     given = mean is not None
     found_mean, found_var = (x.new_empty(0 if given else v.R, dtype=compute_dtype(x)) for _ in range(2))
     f = None if activation is None else ACTIVATIONS[activation].f
-    constants = {"EPS": eps, "F": f}
+    constants, hint = {"EPS": eps, "F": f}, tuning.store_hint(x.numel(), x.device)
     if not given:
         plan = tuning.plane_rows(
             v.R, v.J, v.S, v.K is None, x.device, tuning.registers(x.dtype, 2 + (residual is not None))
@@ -294,11 +301,16 @@ def forward(
             kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
             launch(kernel, plan.grid, *args, **constants, **plan.meta)
             return y, found_mean, found_var
+        if v.last and v.K is not None and not (plan := v.samples(x.device)).loops:
+            out = y, found_mean, found_var, found_mean.new_empty(2, v.P * v.fold)
+            of_x = x, w, b, residual, v.S // v.fold, v.C, v.K
+            launch(_plane_samples.forward_kernel, plan.grid, *out, *of_x, CACHE=hint, **constants, **plan.meta)
+            return y, found_mean, found_var
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
     plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
     rest = *v.sizes(), v.K, v.lines()[2], v.fold
-    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **constants, **plan.meta)
+    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, CACHE=hint, **constants, **plan.meta)
     return y, found_mean, found_var
 
 
@@ -338,6 +350,9 @@ def backward(
     dz = None if keep is None else torch.empty_like(x, dtype=keep, memory_format=form)
     dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
     grad = None if activation is None else ACTIVATIONS[activation].grad
+    costly = activation != "relu"
+    if not costly and residual is None and x.device.type != "cuda":
+        y = None  # the same function of z, which costs a CPU less than to read y
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
     plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
@@ -349,14 +364,24 @@ def backward(
         if sums is not None:
             _over_samples(dw, db, sums, v)
         return dx, _some(dz, x), dw, db
-    means = None if given else dw.new_empty(2, v.R)
+    means, hint = None if given else dw.new_empty(2, v.R), tuning.store_hint(x.numel(), x.device)
+    keeps = dz is None and grad is not None and tuning.keeps_gradient(dx.dtype, x.device)
+    if v.last and v.K is not None and not given and not (samples := v.samples(x.device)).loops:
+        sums, hint = dw.new_empty(2, v.P * v.fold), "" if keeps else hint
+        of_x = v.S // v.fold, v.C, v.K
+        constants = {"EPS": eps, "GRAD": grad, "KEEP": keeps, "CACHE": hint, **samples.meta}
+        launch(_plane_samples.backward_kernel, samples.grid, dx, dz, sums, means, *saved, *of_x, **constants)
+        if affine:
+            _over_rows(dw, db, sums, v.C)
+        return dx, _some(dz, x), dw, db
     if means is not None or affine or dz is not None:
-        _take_sums(means, dw if affine else None, db if affine else None, dz, saved, v, eps, grad, live)
-    if dz is not None:  # it takes the place of dy, and holds f'
-        saved, grad = (dz, x, None, w, b, None, mean, var), None
+        kept = dx if keeps and costly and y is None else dz
+        _take_sums(means, dw if affine else None, db if affine else None, kept, saved, v, eps, grad, live)
+        if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
+            saved, grad = (dz, x, None, w, b, None, mean, var), None
     plan = tuning.plane_tiles(*v.lines(), x.device, live)
     rest = *v.sizes(), v.K, v.R, v.lines()[2], v.fold
-    launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **plan.meta)
+    launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, CACHE=hint, **plan.meta)
     return dx, _some(dz, x), dw, db
 
 
@@ -395,6 +420,13 @@ def _take_sums(
 
 def _over_samples(dw: Tensor, db: Tensor, sums: Tensor, v: _View) -> None:
     """dw and db [C] from sums [2, N, C, splits] of p and q (statistics of channels: [2, splits, N, C])."""
-    shape, dims = ((2, -1, v.C), (0,)) if v.K is None else ((2, v.P // v.C, v.C, -1), (0, 2))
-    for out, part in zip((dw, db), sums.view(shape), strict=True):
-        torch.sum(part, dims, out=out)
+    if v.K is None:
+        return _over_rows(dw, db, sums, v.C)
+    for out, part in zip((dw, db), sums.view(2, v.P // v.C, v.C, -1), strict=True):
+        torch.sum(part, (0, 2), out=out)
+
+
+def _over_rows(dw: Tensor, db: Tensor, sums: Tensor, C: int) -> None:
+    """dw and db [C] from sums [2, rows, C] of p and q."""
+    for out, part in zip((dw, db), sums.view(2, -1, C), strict=True):
+        torch.sum(part, 0, out=out)

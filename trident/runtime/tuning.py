@@ -287,6 +287,29 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
     return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": min(block_j, 16384 // block_s), "BLOCK_S": block_s})
 
 
+def store_hint(numel: int, device: torch.device) -> str:
+    """How to store a result of so many elements: past the cache, where much of it would be gone from there anyway."""
+    # CPU, 8 MB of float32: the L3 of a virtual machine has neighbours. TODO numbers
+    return ".cs" if device.type != "cuda" and type(numel) is int and numel >= 1 << 21 else ""
+
+
+def keeps_gradient(dtype: torch.dtype, device: torch.device) -> bool:
+    """May f'(z) dy wait in dx, of this dtype, between two walks? CPUs take f' half as fast as memory; GPUs while they
+    wait for it."""
+    return device.type != "cuda" and dtype.itemsize >= 4
+
+
+@heuristic
+def plane_samples(N: int, S: int, C: int, K: int, fold: int, device: torch.device) -> Plan:
+    """N samples of [S, C], whose groups have K channels, each one program's work on a CPU: seen as rows of `fold` C."""
+    # enough samples to share out, which a core's part of the L3 cache holds: 2 MB of float32
+    if device.type == "cuda" or N < 8 or S * C > 1 << 19 or C * fold > 4096:
+        return Plan((1,), {}, loops=True)
+    block_m = min(power_of_2(C * fold), 1024)
+    meta = {"FOLD": fold, "BLOCK_M": block_m, "BLOCK_N": max(1, min(16384 // block_m, power_of_2(S // fold)))}
+    return Plan((N,), {**meta, "BLOCK_G": power_of_2(C // K), "BLOCK_J": power_of_2(K * fold)})
+
+
 @heuristic
 def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
     """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""

@@ -6,6 +6,7 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.padding import Padding
 from trident_cpu.emit.reduce import Reduction
-from trident_cpu.emit.stream import may_start, streamable
+from trident_cpu.emit.stream import may_start, streamable, streams_always
 from trident_cpu.emit.types import size
 from trident_cpu.emit.values import Context, evaluate, store_view
 from trident_cpu.ir import Op, Value
@@ -30,6 +31,8 @@ WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
+JAM = 4  # rows that are added at once where sums over rows are made in memory
+NARROW = 256  # bytes of such rows: longer ones are streams far apart, which main memory gives more slowly
 
 
 def emit_nest(fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
@@ -47,6 +50,7 @@ class NestEmitter:
         self.index = ["0"] * len(self.shape)
         self.producing: frozenset[Value] = frozenset()
         self.streaming: frozenset[Op] = frozenset()
+        self.row_start = Context(self.shape, self.index, self.vector_dim, self.lanes)
 
     # ---- shape of the loops
 
@@ -122,7 +126,10 @@ class NestEmitter:
             self.row()
             return
         dim, rest = outer[0], outer[1:]
-        self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
+        if not rest and self.jams(dim):
+            self.each(dim, JAM, False, lambda: self.rows(dim))
+        else:
+            self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
 
     def each(self, dim: int, step: int, unroll: bool, body: Callable[[], None]) -> None:
         extent = self.shape[dim]
@@ -164,6 +171,45 @@ class NestEmitter:
             self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
             reduction.end_row(self.index)
+
+    def jams(self, dim: int) -> bool:
+        """Does the nest nothing but reduce over its rows, along `dim`? Accumulators, which are in memory, are then
+        read and written once for JAM rows."""
+        nest, names = self.nest, {op.name for op in self.nest.members}
+        return (
+            not (self.brief or self.unroll_all or nest.keep or nest.updates)
+            and names == {"tt.load", "tt.reduce"}
+            and self.extent * max(size(e) for r in self.reductions for e in r.elements) <= NARROW
+            and self.shape[dim] % JAM == 0
+            and all(r.axis == dim and r.start is not None for r in self.reductions)
+        )
+
+    def rows(self, dim: int) -> None:
+        """JAM rows from the one at hand on: whole vectors of all of them at once, then what is left of each."""
+        b, first, found = self.b, self.index[dim], []
+        for k in range(JAM):
+            self.index[dim] = b.add(first, str(k))
+            self.start_row()
+            found.append((self.index[dim], self.row_start, *Bounds(self).find(self.row_start)))
+        known, extent = found[0][2], str(self.extent)
+        whole = extent if not known else "0"
+        if known and all(low is None for *_, low, _high in found):
+            high = functools.reduce(lambda a, c: b.call("smin", "i64", ("i64", a), ("i64", c)), [f[4] for f in found])
+            high = b.call("smax", "i64", ("i64", high), ("i64", "0"))
+            whole = b.value(f"and i64 {b.call('smin', 'i64', ('i64', high), ('i64', extent))}, {-self.lanes}")
+
+        def all_rows(i: str) -> None:
+            self.index[self.vector_dim] = i
+            for k, (self.index[dim], self.row_start, *_) in enumerate(found):
+                for reduction in self.reductions:
+                    reduction.begins, reduction.ends = k == 0, k == JAM - 1
+                self.vector(known)
+
+        b.loop("0", whole, self.lanes, all_rows)
+        for reduction in self.reductions:
+            reduction.begins = reduction.ends = True
+        for self.index[dim], self.row_start, *_ in found:
+            self.vectors(whole, extent, frozenset())
 
     def start_row(self) -> None:
         """Emit once per row the addresses that its vectors share."""
@@ -235,7 +281,8 @@ class NestEmitter:
         """A row's loop over whole vectors, in two copies where its stores may go past the cache."""
         identity = self.row_start.identity
         addresses, stores = [], []
-        for op in self.nest.members:
+        asked = [op for op in self.nest.members if streams_always(op)]
+        for op in asked or self.nest.members:
             if op.name != "tt.store" or op in self.detours.found:
                 continue
             if not streamable(self.fe, op.operands[0].type.pointee, self.shape):
@@ -253,7 +300,7 @@ class NestEmitter:
             loop()
             self.streaming = frozenset()
 
-        self.b.when(may_start(self.fe, addresses, self.lanes), past_the_cache, loop)
+        self.b.when(may_start(self.fe, addresses, self.lanes, bool(asked)), past_the_cache, loop)
 
     def main_part(self, stop: str, known: Known) -> str:
         """Reductions in WAYS accumulators, so that no addition waits for the one before it; where the rest starts."""

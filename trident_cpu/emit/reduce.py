@@ -90,6 +90,7 @@ class Reduction:
         self.width = 1 if self.in_order else lanes  # lanes of an accumulator
         self.finals: list[str] = []
         self.way = 0  # the accumulator in use
+        self.begins, self.ends = True, True  # an accumulator in memory is read, and written, by this step
         self.change: list[str] | None = None  # while watched: i1s, has a step changed an accumulator?
 
     def prepare(self, shape: tuple[int, ...], ways: int) -> None:
@@ -184,8 +185,11 @@ class Reduction:
                 store_view(fe, view, place, ctx, Val("lanes", element, text))
 
         def combine() -> None:
-            olds = [lanes_of(fe, load_view(fe, view, place, ctx), lanes) for view in self.views]
-            put(apply_region(fe, self.region, [*olds, *news], lanes))
+            if self.begins:
+                self.olds = [lanes_of(fe, load_view(fe, view, place, ctx), lanes) for view in self.views]
+            self.olds = apply_region(fe, self.region, [*self.olds, *news], lanes)
+            if self.ends:
+                put(self.olds)
 
         if not self.views:
             raise UnsupportedOp("tt.reduce", "a scalar result across vectors", fe.where(self.op))

@@ -2,22 +2,25 @@
 
 An ordinary store first reads the line it will overwrite: a third of the traffic of a pointwise kernel. Where the
 launch says that what it writes will not stay in the cache anyway (bit 0 of the flags after the kernel's arguments, see
-`trident_cpu.binder`), whole rows of aligned vectors are written directly, by a copy of their loop. Kernels that
-synchronise through memory keep to ordinary stores, whose order the processor guarantees.
+`trident_cpu.binder`), or the kernel does (`tl.store(..., cache_modifier=".cs")`), whole rows of aligned vectors are
+written directly, by a copy of their loop. Kernels that synchronise through memory keep to ordinary stores, whose order
+the processor guarantees.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 from trident_cpu.emit.types import size, stored
-from trident_cpu.ir import Module
+from trident_cpu.ir import Module, Op
 
 if TYPE_CHECKING:
     from trident_cpu.emit.function import FunctionEmitter
 
+_STREAMING = re.compile(r"cache(?:_m|M)odifier = cs\b")  # Triton 3.9's spelling and 3.6's
 _LEAST_BYTES = 1024  # of a tile, for the second copy of its loop to be worth the code
 
 
@@ -32,9 +35,15 @@ def streamable(fe: FunctionEmitter, element: str, shape: tuple[int, ...]) -> boo
     return fe.state.streams and prod(shape) * size(element) >= _LEAST_BYTES
 
 
-def may_start(fe: FunctionEmitter, addresses: Sequence[tuple[str, str]], lanes: int) -> str:
-    """i1: the launch wants streaming, and rows of whole vectors that start at these (address, element) are aligned."""
-    b, wanted = fe.b, "%stream"
+def streams_always(op: Op) -> bool:
+    """Does the kernel ask for it, whatever the launch says?"""
+    return op.name == "tt.store" and _STREAMING.search(op.attrs.get("text", "")) is not None
+
+
+def may_start(fe: FunctionEmitter, addresses: Sequence[tuple[str, str]], lanes: int, asked: bool) -> str:
+    """i1: the launch wants streaming, or it is asked for, and rows of whole vectors that start at these (address,
+    element) are aligned."""
+    b, wanted = fe.b, "true" if asked else "%stream"
     for address, element in addresses:
         low = b.value(f"and i64 {b.value(f'ptrtoint ptr {address} to i64')}, {_alignment(element, lanes) - 1}")
         wanted = b.value(f"and i1 {wanted}, {b.value(f'icmp eq i64 {low}, 0')}")

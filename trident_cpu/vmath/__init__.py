@@ -27,6 +27,7 @@ _BOTH: dict[str, _Body] = {
     "exp": exponential.exp,
     "exp2": exponential.exp2,
     "expm1": exponential.expm1,
+    "exp_plus_1": exponential.exp_plus_1,
     "tanh": exponential.tanh,
     "sinh": _wide(exponential.sinh),
     "cosh": _wide(exponential.cosh),

@@ -184,6 +184,15 @@ class Builder:
             value = self.fma(value, x, coefficient)
         return value
 
+    def pairs(self, coefficients: Sequence[float], x: Vector, square: Vector) -> Vector:
+        """As `polynomial`, of pairs of coefficients by Horner's rule in x^2: half as long a chain."""
+        even = [*coefficients, *[0.0] * (len(coefficients) % 2)]
+        pairs = [self.fma(x, high, low) if high else low for low, high in zip(even[::2], even[1::2], strict=True)]
+        value = self.constant(pairs[-1], x.kind)
+        for pair in reversed(pairs[:-1]):
+            value = self.fma(value, square, pair)
+        return value
+
     def scale(self, x: Vector, n: Vector) -> Vector:
         """x * 2^floor(n), rounded once, by one instruction of AVX-512."""
         kind, lanes = x.kind, _REGISTER[x.kind]

@@ -30,12 +30,13 @@ def _power(b: Builder, n: Vector, kind: str) -> Vector:
     return ((n + form.bias) << form.mantissa).floats()
 
 
-def _scaled(b: Builder, y: Vector, n: Vector, k: Vector) -> Vector:
-    """y * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
+def _times_power(b: Builder, p: Vector, n: Vector, k: Vector) -> Vector:
+    """(1 + p) * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
     if b.avx512:
-        return b.scale(y, n)
+        return b.scale(p + 1.0, n)
     half = k >> 1
-    return y * _power(b, half, y.kind) * _power(b, k - half, y.kind)
+    power = _power(b, half, p.kind)
+    return b.fma(p, power, power) * _power(b, k - half, p.kind)
 
 
 def _reduced(b: Builder, x: Vector, n: Vector) -> Vector:
@@ -43,10 +44,11 @@ def _reduced(b: Builder, x: Vector, n: Vector) -> Vector:
     return b.fma(n, -form.ln2_low, b.fma(n, -form.ln2_high, x))
 
 
-def _exp_polynomial(b: Builder, r: Vector) -> Vector:
-    """e^r for |r| <= ln2/2."""
-    tail = b.fma(b.polynomial(_EXP[r.kind], r), r, 0.5)
-    return b.fma(tail * r, r, r) + 1.0
+def _exp_minus_1(b: Builder, r: Vector) -> Vector:
+    """e^r - 1 for |r| <= ln2/2, relative to e^r. Odd and even powers apart: a chain of them is what takes the time."""
+    coefficients, square = _EXP[r.kind], r * r
+    tail = b.fma(b.pairs(coefficients, r, square), r, 0.5)
+    return b.fma(tail, square, r)
 
 
 _SIXTEENTHS = tuple(2.0 ** (i / 16) for i in range(16))
@@ -70,7 +72,7 @@ def exp(b: Builder, x: Vector) -> Vector:
     if x.kind == "f32" and b.avx512:
         return _exp_by_table(b, x)
     n, k = _nearest(b, x, _LOG2E)
-    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n, k)
+    return _times_power(b, _exp_minus_1(b, _reduced(b, x, n)), n, k)
 
 
 def exp2(b: Builder, x: Vector) -> Vector:
@@ -79,13 +81,22 @@ def exp2(b: Builder, x: Vector) -> Vector:
     n, k = _nearest(b, x, 1.0)
     r = x - n
     slope = b.fma(b.polynomial(_EXP2[x.kind], r), r, 0.6931471805599453)
-    return _scaled(b, b.fma(slope, r, 1.0), n, k)
+    return b.scale(b.fma(slope, r, 1.0), n) if b.avx512 else _times_power(b, slope * r, n, k)
 
 
 def _small_exp(b: Builder, x: Vector, shift: int = 0) -> Vector:
     """e^x * 2^-shift where that is a normal number (the caller has seen to it): one multiplication scales."""
     n, k = _nearest(b, x, _LOG2E)
-    return _exp_polynomial(b, _reduced(b, x, n)) * _power(b, k - shift, x.kind)
+    power = _power(b, k - shift, x.kind)
+    return b.fma(_exp_minus_1(b, _reduced(b, x, n)), power, power)
+
+
+def exp_plus_1(b: Builder, x: Vector) -> Vector:
+    """e^x + 1, the bits of that sum: where e^x is no normal number the sum is 1, so that one multiplication scales."""
+    if b.avx512:
+        return exp(b, x) + 1.0
+    x = b.at_least(b.at_most(x, _EXP_RANGE[x.kind][1]), -80.0)
+    return b.fma(_small_exp(b, x, 1), 2.0, 1.0)
 
 
 def expm1(b: Builder, x: Vector) -> Vector:
@@ -136,7 +147,7 @@ def _half_exp(b: Builder, x: Vector) -> Vector:
     """e^x / 2 for x >= 0, to infinity."""
     x = b.at_most(x, _EXP_RANGE[x.kind][1] + 1.0)
     n, k = _nearest(b, x, _LOG2E)
-    return _scaled(b, _exp_polynomial(b, _reduced(b, x, n)), n - 1.0, k - 1)
+    return _times_power(b, _exp_minus_1(b, _reduced(b, x, n)), n - 1.0, k - 1)
 
 
 def _erf_by_table(b: Builder, x: Vector) -> Vector:
