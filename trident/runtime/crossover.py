@@ -88,23 +88,25 @@ _LEAST_NATIVE = {
     1048576: (
         *CONV_LONG,
         "softmax (inner) (gradient)",
-        "linear_cross_entropy",
+        *_each("linear_cross_entropy", "", " (each)"),
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d"),
-    33554432: ("pdist",),  # of numbers that are subtracted
+    33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
 }
 
 # Vectors of 256 bits, where exp and erf have no table in a register (decision 105): what differs there (Zen 3)
 NARROW = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 _LEAST_NARROW = {
     1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),
-    268435456: ("pdist",),
 }
-_NEVER_NARROW = ("gelu", "shift_gelu", *_each("max min", " (inner)", " (inner) (forward alone)"))
+_NEVER_NARROW = (
+    *("gelu", "linear_cross_entropy (each)", "pdist (greatest)", "shift_gelu"),
+    *_each("max min", " (inner)", " (inner) (forward alone)"),
+)
 
 # (executor, operator) -> the size below which torch's operator was measured faster
 FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
