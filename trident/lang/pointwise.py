@@ -190,6 +190,11 @@ def logsigmoid(x, A, B):
 
 
 @triton.jit
+def logsigmoid_kept(x, A, B):
+    return tl.exp(-tl.abs(x))
+
+
+@triton.jit
 def logsigmoid_grad(dy, x, A, B):
     return dy / (1 + tl.exp(x))
 
@@ -224,6 +229,12 @@ def hardshrink(x, A, B):
 @triton.jit
 def tanhshrink(x, A, B):
     return x - tanh(x, A, B)
+
+
+@triton.jit
+def tanhshrink_kept_grad(dy, t, A, B):
+    """t = tanh(x)"""
+    return dy * (t * t)
 
 
 @triton.jit

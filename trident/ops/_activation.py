@@ -8,6 +8,7 @@ bound), hence constexpr.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,21 +19,24 @@ from torch import Tensor
 
 from trident.lang import pointwise
 from trident.lang.tile import flat_tile, load
-from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
-from trident.runtime.launch import launch
+from trident.runtime.launch import launch_planned
 from trident.runtime.layout import lying_as
 from trident.runtime.op import op
+from trident.runtime.precision import compute_dtype
 
 
 class Activation(NamedTuple):
     """torch: torch's function, called as (x, *parameters). differentiable_grad: (dy, y, *parameters) -> dx in torch's
-    operators, given where the gradient is a function of y, which then is what the backward keeps."""
+    operators, given where the gradient is a function of y, which then is what the backward keeps. node: what torch's
+    function, of no parameters, asks below autograd."""
 
     f: Any
     grad: Any
     torch: Callable[..., Tensor]
     differentiable_grad: Callable[..., Tensor] | None = None
+    node: Any = None
 
 
 aten, F, P = torch.ops.aten, torch.nn.functional, pointwise
@@ -46,20 +50,31 @@ ACTIVATIONS = {
     "hardswish": Activation(P.hardswish, P.hardswish_grad, F.hardswish),
     "hardtanh": Activation(P.hardtanh, P.hardtanh_grad, F.hardtanh),
     "leaky_relu": Activation(P.leaky_relu, P.leaky_relu_grad, F.leaky_relu),
-    "logsigmoid": Activation(P.logsigmoid, P.logsigmoid_grad, F.logsigmoid),
+    "logsigmoid": Activation(P.logsigmoid, P.logsigmoid_grad, F.logsigmoid, node=aten.log_sigmoid_forward.default),
     "mish": Activation(P.mish, P.mish_grad, F.mish),
     "quick_gelu": Activation(P.quick_gelu, P.quick_gelu_grad, lambda x: x * torch.sigmoid(1.702 * x)),
     "relu": Activation(P.relu, P.relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
     "selu": Activation(P.selu, P.selu_grad, F.selu),
-    "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, F.sigmoid, aten.sigmoid_backward),
+    "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, torch.sigmoid, aten.sigmoid_backward, aten.sigmoid.default),
     "silu": Activation(P.silu, P.silu_grad, F.silu),
     "softplus": Activation(P.softplus, P.softplus_grad, F.softplus),
     "softshrink": Activation(P.softshrink, P.shrink_grad, F.softshrink),
     "softsign": Activation(P.softsign, P.softsign_grad, F.softsign),
-    "tanh": Activation(P.tanh, P.tanh_grad, F.tanh, aten.tanh_backward),
+    "tanh": Activation(P.tanh, P.tanh_grad, torch.tanh, aten.tanh_backward, aten.tanh.default),
     "tanhshrink": Activation(P.tanhshrink, P.tanhshrink_grad, F.tanhshrink),
     "threshold": Activation(P.threshold, P.threshold_grad, F.threshold),
 }
+
+
+class Kept(NamedTuple):
+    """value: a function of x that the forward stores for the backward on a CPU, where a number is read sooner than it
+    is computed again. grad: the gradient as a function of it; None: torch's own is."""
+
+    value: Any
+    grad: Any = None
+
+
+KEPT = {"logsigmoid": Kept(P.logsigmoid_kept), "tanhshrink": Kept(P.tanh, P.tanhshrink_kept_grad)}
 
 # the rows that take no parameter: what other operators do in the same kernel, as `activation=`
 FUSED = ACTIVATIONS.keys() & {
@@ -75,51 +90,89 @@ def _forward_kernel(y, x, n, F: tl.constexpr, A: tl.constexpr, B: tl.constexpr, 
 
 
 @triton.jit
+def _keeping_kernel(
+    y, kept, x, n, F: tl.constexpr, KEPT: tl.constexpr, A: tl.constexpr, B: tl.constexpr, BLOCK: tl.constexpr
+):
+    at, inside = flat_tile(n, BLOCK)
+    b_x = load(x + at, inside)
+    tl.store(y + at, F(b_x, A, B), inside)
+    tl.store(kept + at, KEPT(b_x, A, B), inside)
+
+
+@triton.jit
 def _backward_kernel(dx, dy, s, n, GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr, BLOCK: tl.constexpr):
     at, inside = flat_tile(n, BLOCK)
     tl.store(dx + at, GRAD(load(dy + at, inside), load(s + at, inside), A, B), inside)
+
+
+@tuning.heuristic
+def _plan(n: int, device: torch.device, way: str, name: str, a: float, b: float, signs: float) -> tuning.Plan:
+    """way: the parameters that take the row's functions. signs: 0.0 and -0.0 are one key, but not one constant."""
+    row, kept, tiles = ACTIVATIONS[name], KEPT.get(name), tuning.flat(n, device)
+    ways = {"F": {"F": row.f}, "GRAD": {"GRAD": row.grad}}
+    if kept is not None:
+        ways |= {"KEPT": {"F": row.f, "KEPT": kept.value}, "GRAD of KEPT": {"GRAD": kept.grad}}
+    return tuning.Plan(tiles.grid, {"n": n, **ways[way], "A": a, "B": b, **tiles.meta})
 
 
 @op("activation")
 def _forward(x: Tensor, name: str, a: float, b: float, dtype: torch.dtype) -> Tensor:
     y = torch.empty_like(x, dtype=dtype)
     x = lying_as(x, y)
-    plan = tuning.flat(x.numel(), x.device)
-    launch(_forward_kernel, plan.grid, y, x, x.numel(), F=ACTIVATIONS[name].f, A=a, B=b, **plan.meta)
+    launch_planned(_forward_kernel, _plan(x.numel(), x.device, "F", name, a, b, _signs(a, b)), y, x)
     return y
 
 
+@op("activation_keeping")
+def _keeping(x: Tensor, name: str, dtype: torch.dtype, kept_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """y, and what KEPT says."""
+    y, kept = torch.empty_like(x, dtype=dtype), torch.empty_like(x, dtype=kept_dtype)
+    launch_planned(_keeping_kernel, _plan(x.numel(), x.device, "KEPT", name, 0.0, 0.0, 3.0), y, kept, lying_as(x, y))
+    return y, kept
+
+
 @op("activation_backward")
-def _backward(dy: Tensor, s: Tensor, name: str, a: float, b: float, dtype: torch.dtype) -> Tensor:
-    dx = torch.empty_like(s, dtype=dtype)
+def _backward(
+    dy: Tensor, s: Tensor, name: str, a: float, b: float, dtype: torch.dtype, of_kept: bool = False
+) -> Tensor:
+    """of_kept: s is what KEPT says."""
+    dx, way = torch.empty_like(s, dtype=dtype), "GRAD of KEPT" if of_kept else "GRAD"
     dy, s = lying_as(dy, dx), lying_as(s, dx)
-    plan = tuning.flat(s.numel(), s.device)
-    launch(_backward_kernel, plan.grid, dx, dy, s, s.numel(), GRAD=ACTIVATIONS[name].grad, A=a, B=b, **plan.meta)
+    launch_planned(_backward_kernel, _plan(s.numel(), s.device, way, name, a, b, _signs(a, b)), dx, dy, s)
     return dx
 
 
 class _Activation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, name: str, parameters: tuple[float, ...], dtype: torch.dtype) -> Tensor:
-        y = _forward(x, name, *_a_b(parameters), dtype)
-        ctx.save_for_backward(x if ACTIVATIONS[name].differentiable_grad is None else y)
+        kept = None
+        if name == "tanhshrink" and ctx.needs_input_grad[0] and tuning.keeps_numbers(x.device):
+            y, kept = _keeping(x, name, dtype, compute_dtype(x))
+        else:
+            y = _forward(x, name, *_a_b(parameters), dtype)
+        ctx.save_for_backward(x if ACTIVATIONS[name].differentiable_grad is None else y, kept)
         ctx.name, ctx.parameters, ctx.dtype = name, parameters, x.dtype
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (s,) = ctx.saved_tensors
+        s, kept = ctx.saved_tensors
         row = ACTIVATIONS[ctx.name]
         if row.differentiable_grad is not None and (recompute.wanted() or _torch_differentiates(ctx.name, dy, s)):
             return row.differentiable_grad(dy, s, *ctx.parameters), None, None, None
         if not recompute.wanted():
-            return _backward(dy, s, ctx.name, *_a_b(ctx.parameters), ctx.dtype), None, None, None
+            of = s if kept is None else kept
+            return _backward(dy, of, ctx.name, *_a_b(ctx.parameters), ctx.dtype, kept is not None), None, None, None
         return *recompute.gradients(lambda x: row.torch(x, *ctx.parameters), (s,), dy), None, None, None
 
 
 def _torch_differentiates(name: str, dy: Tensor, s: Tensor) -> bool:
     """Is torch's gradient the faster one, and of what lies alike?"""
     return dy.dtype == s.dtype and dy.stride() == s.stride() and route.gradient_to_torch(name, s)
+
+
+def _signs(a: float, b: float) -> float:
+    return 2 * math.copysign(1, a) + math.copysign(1, b)
 
 
 def _a_b(parameters: tuple[float, ...]) -> tuple[float, float]:
@@ -133,6 +186,12 @@ def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, v
     reason = "in place" if inplace else None if valid else route.INVALID
     if route.to_torch(name, x, unless=reason):
         return ACTIVATIONS[name].torch(x, *parameters, **torch_only)
+    row = ACTIVATIONS[name]
+    if row.node is not None and nodes.possible(x) and route.gradient_to_torch(name, x):
+        source, dtype = x.detach(), x.dtype
+        kept = name in KEPT
+        found = _keeping(source, name, dtype, dtype) if kept else _forward(source, name, 0.0, 0.0, dtype)
+        return nodes.torchs(row.torch, row.node, found, x)
     return apply(_Activation, x, name, parameters, autocast.output_dtype(name, x))
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trident.lang.random import at_least, random4
 from trident.lang.tile import band_tile, flat_tile, from_bits, load
-from trident.runtime import exact, pages, recompute, route, tuning
+from trident.runtime import exact, nodes, pages, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import lying, lying_as
@@ -50,7 +50,8 @@ def _element_kernel(y, kept, x, seed, n, quarter, bound, scale, shift, dropped, 
         inside, k = in_quarter & (at < n), at_least(random[i], bound)
         tl.store(y + at, _masked(load(x + at, inside), k, scale, shift, dropped), inside)
         if kept is not None:
-            tl.store(kept + at, k.to(tl.int8), inside)
+            factor = k.to(tl.int8) if kept.dtype.element_ty == tl.int8 else tl.where(k, from_bits(scale), 0.0)
+            tl.store(kept + at, factor.to(kept.dtype.element_ty), inside)
         at += quarter
 
 
@@ -95,11 +96,13 @@ def _run_time(p: float, values: Sequence[float]) -> tuple[int, ...]:
 
 
 @op("dropout")
-def _elements(x: Tensor, seed: Tensor, p: float, values: Sequence[float], keep: bool) -> tuple[Tensor, Tensor]:
-    """y, and k as int8, in the order of y's memory (empty, unless it is to be kept)."""
+def _elements(
+    x: Tensor, seed: Tensor, p: float, values: Sequence[float], keep: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """y, and in the order of its memory what is to be kept: k as int8, or k scale in another dtype (None: nothing)."""
     y = torch.empty_like(x)
     n = x.numel()
-    kept = torch.empty_like(y if keep else x.new_empty(0), dtype=torch.int8)
+    kept = torch.empty_like(y if keep else x.new_empty(0), dtype=keep)
     if keep and kept.is_cpu and n >= pages.FEWEST_ELEMENTS:
         pages.advise(kept)
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
@@ -138,7 +141,7 @@ class _Dropout(torch.autograd.Function):
         if leading:
             y, kept = _channels(x, seed, p, values, leading), None
         else:
-            keep = ctx.needs_input_grad[0] and tuning.keeps_random(x.device)
+            keep = torch.int8 if ctx.needs_input_grad[0] and tuning.keeps_numbers(x.device) else None
             y, found = _elements(x, seed, p, values, keep)
             kept = found if keep else None
         ctx.save_for_backward(seed, kept)
@@ -157,7 +160,7 @@ class _Dropout(torch.autograd.Function):
         elif ctx.leading:
             dx = _channels(dy, seed, ctx.p, values, ctx.leading)
         else:
-            dx, _ = _elements(dy, seed, ctx.p, values, False)
+            dx, _ = _elements(dy, seed, ctx.p, values, None)
         return dx, None, None, None, None
 
 
@@ -186,7 +189,15 @@ def _drop(
     if "alpha" in name:
         a = 1 / math.sqrt((SELU_ALPHA * SELU_ALPHA * p + 1) * (1 - p))
         values = (a, p * a * SELU_ALPHA, (p - 1) * a * SELU_ALPHA)
+    if not leading and torch_multiplies("dropout", x):
+        y, factor = _elements(x.detach(), seed_for(x), p, values, x.dtype)
+        return nodes.product(y, x, factor)
     return apply(_Dropout, x, seed_for(x), p, values, leading)
+
+
+def torch_multiplies(name: str, x: Tensor) -> bool:
+    """Is a gradient to come that is dy times what is kept, and torch the faster one to multiply?"""
+    return nodes.possible(x) and tuning.keeps_numbers(x.device) and route.gradient_to_torch(name, x)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

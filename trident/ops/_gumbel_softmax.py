@@ -16,13 +16,16 @@ from trident.lang.lines import along, line_max, line_tile, per_line
 from trident.lang.tile import flat_tile, from_bits, load
 from trident.ops._softmax import _backward as softmax_backward
 from trident.ops._softmax import _forward as softmax_forward
-from trident.runtime import autocast, recompute, route, tuning
+from trident.ops._softmax import torch_differentiates
+from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.exact import bits
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
+
+aten = torch.ops.aten
 
 
 @triton.jit
@@ -87,8 +90,10 @@ class _GumbelSoftmax(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         tau, dim, dtype = ctx.how
-        if recompute.wanted():  # as torch: the gradient is a function of y
-            dx = torch.ops.aten._softmax_backward_data(dy, y, dim, y.dtype)
+        if recompute.wanted() or (
+            dy.dtype == y.dtype and torch_differentiates(y, dim)
+        ):  # the gradient is a function of y
+            dx = torch._softmax_backward_data(dy, y, dim, y.dtype)
         else:
             dx = softmax_backward(dy, y, dim, False, 1, y.dtype)
         return (dx / tau).to(dtype), None, None, None, None, None
@@ -104,5 +109,16 @@ def gumbel_softmax(
     if route.to_torch("gumbel_softmax", x, unless=reason):
         return torch.nn.functional.gumbel_softmax(logits, tau, hard, eps, dim)
     e = torch.empty_like(x, memory_format=torch.legacy_contiguous_format, requires_grad=False).exponential_()
-    y: Tensor = apply(_GumbelSoftmax, x, e, float(tau), dim, hard, autocast.output_dtype("softmax", x))
-    return y
+    dtype = autocast.output_dtype("softmax", x)
+    if dtype == x.dtype and nodes.possible(x) and torch_differentiates(x, dim):
+        y = softmax_forward(_noisy(x.detach(), e, float(tau)), dim, False, 1, dtype)
+        return _recorded(_hard(y, dim) if hard else None, y, x, float(tau), dim)
+    result: Tensor = apply(_GumbelSoftmax, x, e, float(tau), dim, hard, dtype)
+    return result
+
+
+def _recorded(h: Tensor | None, y: Tensor, x: Tensor, tau: float, dim: int) -> Tensor:
+    """torch's nodes of y = softmax(x / tau), and of h = (h - y) + y."""
+    z = x if tau == 1 else nodes.torchs(torch.div, aten.div.Tensor, torch.empty_like(y), x, tau)
+    y = nodes.torchs(torch.softmax, aten._softmax.default, y, z, dim)
+    return y if h is None else nodes.torchs(torch.add, aten.add.Tensor, h, y, y.detach())

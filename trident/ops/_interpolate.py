@@ -23,6 +23,7 @@ from torch import Tensor
 from trident.ops import _adaptive_avg_pool
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, recompute, route
+from trident.runtime.autograd import apply
 from trident.runtime.layout import measured_as
 
 # mode -> the ranks of input that it takes, the way of an axis, torch's name with the number of axes to follow
@@ -129,7 +130,7 @@ def interpolate(
         return POOLS[input.dim()](input, found[0])
     if route.to_torch(measured_as(name, input), input, unless=reason) or found is None:
         return torch.nn.functional.interpolate(input, *how)
-    return _Interpolate.apply(input, *found, autocast.output_dtype(name, input), how)
+    return apply(_Interpolate, input, *found, autocast.output_dtype(name, input), how)
 
 
 def _plan(

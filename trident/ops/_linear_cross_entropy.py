@@ -245,7 +245,9 @@ def of_product(
     if options is not None:
         reason = "torch's own options"
     work = target.numel() * linear_weight.shape[0] if reason is None else 0
-    if route.to_torch("linear_cross_entropy", *tensors, unless=reason, mixed=True, dtypes=DTYPES, work=work):
+    # of each target's loss the backward multiplies again; else the forward holds the gradients
+    name = "linear_cross_entropy (each)" if reduction == "none" else "linear_cross_entropy"
+    if route.to_torch(name, *tensors, unless=reason, mixed=True, dtypes=DTYPES, work=work):
         if logits not in (None, input.dtype):
             z = linear(input, linear_weight, linear_bias).to(logits)
             return cross_entropy(z, target, weight, None, ignored, None, reduction, label_smoothing)

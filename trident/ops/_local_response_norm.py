@@ -17,6 +17,7 @@ from torch import Tensor
 from trident.lang.lines import along, line_tile
 from trident.lang.tile import load
 from trident.runtime import recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -118,4 +119,4 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         reason = "under autocast torch's operators decide the dtype"
     if route.to_torch("local_response_norm", input, unless=reason):
         return F.local_response_norm(input, size, alpha, beta, k)
-    return _LocalResponseNorm.apply(input, size, float(alpha), float(beta), float(k))
+    return apply(_LocalResponseNorm, input, size, float(alpha), float(beta), float(k))

@@ -20,6 +20,7 @@ from trident.lang.lines import along, finite, line_max, line_sum, line_tile, onl
 from trident.lang.tile import load
 from trident.ops._softmax import _backward
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines
 from trident.runtime.op import op
@@ -126,7 +127,7 @@ def masked_softmax(input: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     reason = None if valid else route.INVALID
     if route.to_torch("masked_softmax", input, mask, unless=reason, mixed=True, dtypes=FLOATS_AND_BOOL):
         return _in_torch(input, mask, dim, dtype)
-    return _MaskedSoftmax.apply(input, mask, dim, dtype)
+    return apply(_MaskedSoftmax, input, mask, dim, dtype)
 
 
 FLOATS_AND_BOOL = route.HALF_TO_DOUBLE | {torch.bool}

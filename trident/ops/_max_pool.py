@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trident.ops._pool import INDICES, NO_CODES, PLACES, Pool, few_close
+from trident.ops._pool import INDICES, NO_CODES, NODES, PLACES, Pool, few_close, pool
 from trident.ops._windows import Windows, adaptive_windows, as_plane, channels_last, kind, wants_gradient, windows
-from trident.runtime import autocast, route
+from trident.runtime import autocast, nodes, route
 from trident.runtime.autograd import apply
 
 F = torch.nn.functional
@@ -38,9 +38,14 @@ def _maxima(name: str, input: Tensor, pooled: int, found: Windows, ceil_mode: bo
         theirs = dtype == x.dtype and route.gradient_to_torch(again[0], x)
         if not return_indices:
             codes = PLACES if few_close(found.window, axes) and not theirs else INDICES
-    result = apply(
-        Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again, theirs
-    )
+    if theirs and nodes.possible(x):
+        both = pool(x.detach(), "max", found.size, found.window, 1.0, 0, False, INDICES, last, dtype)
+        result = nodes.torchs(*NODES[again[0]], both, x, *again[1:])
+        result = result if return_indices else result[0]
+    else:
+        result = apply(
+            Pool, x, "max", found.size, found.window, 1.0, 0, False, codes, last, dtype, return_indices, again, theirs
+        )
     if pooled > 1:
         return result
     return tuple(t.squeeze(-2) for t in result) if return_indices else result.squeeze(-2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from trident.lang.lines import along, line_sum, line_tile, per_line
 from trident.lang.tile import load
 from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, memory_format
 from trident.runtime.op import op
@@ -180,8 +181,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, o
         return F.normalize(input, p, dim, eps, out)
     dtype = autocast.output_dtype("normalize", input)
     if memory_format(input) == torch.contiguous_format:
-        return _Normalize.apply(input, dim, float(p), eps, dtype)
+        return apply(_Normalize, input, dim, float(p), eps, dtype)
     # channels_last is contiguous with its channels as the last dimension
     last = input.dim() - 1
     to = 0 if dim % input.dim() == 0 else last if dim % input.dim() == 1 else dim % input.dim() - 1
-    return _Normalize.apply(input.movedim(1, last), to, float(p), eps, dtype).movedim(last, 1)
+    return apply(_Normalize, input.movedim(1, last), to, float(p), eps, dtype).movedim(last, 1)

@@ -138,7 +138,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
         return input.sum().expand(input.shape[0] * (input.shape[0] - 1) // 2).clone()
     fits = fits and input.shape[0] > 1
     work = input.shape[0] * input.numel() // 2 if fits else 0
-    name = "pdist" if p in (0, 1, 2, math.inf) else "pdist (power)"
+    name = "pdist" if p in (0, 1, 2) else "pdist (greatest)" if p == math.inf else "pdist (power)"
     if route.to_torch(name, input, unless=None if fits else route.INVALID, dtypes=DTYPES, work=work):
         return torch.nn.functional.pdist(input, p)
     y: Tensor = apply(_Pdist, input, float(p))

@@ -63,6 +63,13 @@ LOSSES = {
     "binary_cross_entropy_with_logits": Loss(
         L.bce_logits,
         L.bce_logits_grad,
+        L.bce_logits_plain_target,
+        lambda x, t, third, o: F.binary_cross_entropy_with_logits(x, t, o.w, reduction=o.reduction),
+        lies_as=1,
+    ),
+    "binary_cross_entropy_with_logits.positives": Loss(
+        L.bce_logits,
+        L.bce_logits_grad,
         L.bce_logits_target,
         lambda x, t, third, o: F.binary_cross_entropy_with_logits(x, t, o.w, reduction=o.reduction, pos_weight=third),
         lies_as=1,
@@ -353,7 +360,9 @@ def pointwise_loss(
     """
     name = name or row.split(".")[0]
     unless = unless or _torch_only(LOSSES[row], x, t, reduction, legacy, w, third)
-    if route.to_torch(name, x, t, w, third, unless=unless):
+    # |x - t| alone is a vector loop at memory speed
+    asked = "l1_loss (each)" if name == "l1_loss" and reduction == "none" else name
+    if route.to_torch(asked, x, t, w, third, unless=unless):
         return None
     return by_kernel(row, x, t, reduction, autocast.output_dtype(name, x), a, b, w, third)
 

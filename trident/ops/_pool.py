@@ -246,6 +246,12 @@ GRADIENTS: dict[str, Any] = {  # of torch, by the name of the function
     "adaptive_max_pool2d": aten.adaptive_max_pool2d_backward.default,
     "adaptive_max_pool3d": aten.adaptive_max_pool3d_backward.default,
 }
+NODES: dict[str, tuple[Any, Any]] = {  # torch's operator of the same maxima, in Python and below autograd
+    "max_pool2d": (torch._C._nn.max_pool2d_with_indices, aten.max_pool2d_with_indices.default),
+    "max_pool3d": (torch._C._nn.max_pool3d_with_indices, aten.max_pool3d_with_indices.default),
+    "adaptive_max_pool2d": (torch._C._nn.adaptive_max_pool2d, aten.adaptive_max_pool2d.default),
+    "adaptive_max_pool3d": (torch._C._nn.adaptive_max_pool3d, aten.adaptive_max_pool3d.default),
+}
 NO_CODES, PLACES, INDICES = range(3)  # of a maximum: nothing, its place in the window, torch's index in the plane
 
 
@@ -340,7 +346,7 @@ def _place_dtype(window: Sequence[int], pooled: int) -> torch.dtype:
 
 
 @op("pool")
-def _forward(
+def pool(
     x: Tensor, kind: str, size: Sequence[int], window: Sequence[int], norm: float, divisor: int, padded: bool,
     codes: int, last: bool, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -419,7 +425,7 @@ class Pool(torch.autograd.Function):
         padded: bool, codes: int, last: bool, dtype: torch.dtype, both: bool, again: tuple[Any, ...],
         theirs: bool = False,
     ) -> Any:  # fmt: skip
-        y, code = _forward(x, kind, size, window, norm, divisor, padded, codes, last, dtype)
+        y, code = pool(x, kind, size, window, norm, divisor, padded, codes, last, dtype)
         ctx.save_for_backward(
             x if theirs or kind == "power" else None,
             y if kind == "power" else None,

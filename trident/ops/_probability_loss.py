@@ -48,7 +48,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """binary_cross_entropy of σ(x). Same contract as :func:`torch.nn.functional.binary_cross_entropy_with_logits`."""
     name, legacy = "binary_cross_entropy_with_logits", (size_average, reduce)
-    y = pointwise_loss(name, input, target, reduction, *legacy, w=weight, third=pos_weight)
+    row = name if pos_weight is None else f"{name}.positives"
+    y = pointwise_loss(row, input, target, reduction, *legacy, w=weight, third=pos_weight)
     if y is None:
         return F.binary_cross_entropy_with_logits(input, target, weight, *legacy, reduction, pos_weight)
     return y

@@ -21,7 +21,8 @@ from trident.lang.lines import along, line_tile, per_line
 from trident.lang.tile import load
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims
-from trident.runtime import recompute, tuning
+from trident.runtime import nodes, recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, dense, lying_as
 from trident.runtime.op import op
@@ -274,6 +275,9 @@ def _of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool
     return dy.expand(shape).to(dtype)
 
 
+ENDS = (torch.min, torch.ops.aten.min.dim), (torch.max, torch.ops.aten.max.dim)
+
+
 def reduce(
     name: str,
     x: Tensor,
@@ -288,9 +292,12 @@ def reduce(
 
     A row whose gradient needs more than its result has a twin, with a "_", for where a gradient will be asked for.
     """
+    row = REDUCTIONS[name]
     differentiable = torch.is_grad_enabled() and (x.requires_grad or (x2 is not None and x2.requires_grad))
     if differentiable:
-        return _Reduce.apply(x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
-    row = REDUCTIONS[name]
+        if row.found and nodes.possible(x) and route.gradient_to_torch("max" if a > 0 else "min", x):
+            y, _, _, index = _forward(x.detach(), None, name, dims, keepdim, a, b, dtype, False)
+            return tuple(nodes.torchs(*ENDS[a > 0], (y, index), x, dims[0], keepdim))
+        return apply(_Reduce, x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
     y, y2, _, index = _forward(x, x2, name, dims, keepdim, a, b, dtype, False)
     return (y, index) if row.found else (y, y2) if row.second else y

@@ -180,7 +180,8 @@ def _end(name: str, sign: float, input: Tensor, dim: Any, keepdim: bool, others:
         y = _reduction(name, "ends", input, None, False, others, a=sign, b=1.0, kind=" (all)")
         return of_torch(input, **others) if y is None else y
     other = "two tensors" if isinstance(dim, Tensor) else _one(dim, keepdim)
-    found = _reduction(name, "end", input, dim, keepdim, others, a=sign, unless=other)
+    inner = " (inner)" if other is None and dim not in (-1, input.dim() - 1) else ""
+    found = _reduction(name, "end", input, dim, keepdim, others, a=sign, unless=other, kind=inner)
     if found is None:
         return of_torch(input, dim, **({"keepdim": keepdim} if keepdim else {}), **others)
     return getattr(torch.return_types, name)(found)

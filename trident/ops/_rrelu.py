@@ -18,8 +18,8 @@ from torch import Tensor
 from trident.lang.random import random4, uniform
 from trident.lang.tile import flat_tile, load
 from trident.ops._activation import leaky_relu
-from trident.ops._dropout import seed_for
-from trident.runtime import recompute, route, tuning
+from trident.ops._dropout import seed_for, torch_multiplies
+from trident.runtime import nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -48,12 +48,14 @@ def _kept_kernel(dx, dy, kept, n, BLOCK: tl.constexpr):
 
 
 @op("rrelu")
-def _sloped(factor: Tensor, x: Tensor, seed: Tensor, lower: float, upper: float, keep: bool) -> tuple[Tensor, Tensor]:
-    """out, and what factor was multiplied by, in the dtype of sums (empty, unless it is to be kept)."""
+def _sloped(
+    factor: Tensor, x: Tensor, seed: Tensor, lower: float, upper: float, keep: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """out, and what factor was multiplied by, in the dtype `keep` (empty, unless it is to be kept)."""
     factor, x = factor.contiguous(), x.contiguous()
     out = torch.empty_like(factor)
     n = x.numel()
-    kept = torch.empty_like(out if keep else x.new_empty(0), dtype=compute_dtype(x))
+    kept = torch.empty_like(out if keep else x.new_empty(0), dtype=keep)
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
     plan = tuning.flat(quarter, x.device)
     args = out, kept if keep else None, factor, x, seed, n, quarter
@@ -73,7 +75,7 @@ def _kept(dy: Tensor, kept: Tensor) -> Tensor:
 class _RReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seed: Tensor, lower: float, upper: float) -> Tensor:
-        keep = ctx.needs_input_grad[0] and tuning.keeps_random(x.device)
+        keep = compute_dtype(x) if ctx.needs_input_grad[0] and tuning.keeps_numbers(x.device) else None
         y, kept = _sloped(x, x, seed, lower, upper, keep)
         ctx.save_for_backward(*((None, None, kept) if keep else (x, seed, None)))
         ctx.bounds = lower, upper
@@ -85,12 +87,12 @@ class _RReLU(torch.autograd.Function):
         lower, upper = ctx.bounds
         if recompute.wanted():  # linear in dy, and piecewise constant in x
             if kept is None:
-                kept, _ = _sloped(torch.ones_like(dy), x.detach(), seed, lower, upper, False)
+                kept, _ = _sloped(torch.ones_like(dy), x.detach(), seed, lower, upper, None)
             dx = dy * kept.to(dy.dtype)
         elif kept is not None:
             dx = _kept(dy, kept)
         else:
-            dx, _ = _sloped(dy, x, seed, lower, upper, False)
+            dx, _ = _sloped(dy, x, seed, lower, upper, None)
         return dx, None, None, None
 
 
@@ -108,4 +110,8 @@ def rrelu(
     input = input.contiguous()
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
+    if torch_multiplies("rrelu", input):
+        x = input.detach()
+        y, kept = _sloped(x, x, seed_for(x), lower, upper, x.dtype)
+        return nodes.product(y, input, kept)
     return apply(_RReLU, input, seed_for(input), lower, upper)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trident.ops._resample import WIDEST
 from trident.runtime import recompute, route, tuning
+from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import measured_as, memory_format
 from trident.runtime.op import op
@@ -114,7 +115,7 @@ class _Shuffle(torch.autograd.Function):
 def _called(name: str, kind: str, input: Tensor, r: Any) -> Tensor:
     if route.to_torch(measured_as(name, input), input, unless=_reason(kind, input, r)):
         return TORCH[kind](input, r)
-    return _Shuffle.apply(input, kind, r)
+    return apply(_Shuffle, input, kind, r)
 
 
 def _reason(kind: str, x: Tensor, r: Any) -> str | None:

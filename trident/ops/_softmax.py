@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trident.lang.lines import along, line_max, line_sum, line_tile, online_softmax, per_line
 from trident.lang.tile import load
-from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines
@@ -136,10 +136,9 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        plain = not ctx.log and ctx.sign > 0 and ctx.dtype == y.dtype == dy.dtype
-        kind = "softmax" if ctx.dim in (-1, y.dim() - 1) else "softmax (inner)"
         # as torch: the gradient is a function of y
-        if recompute.wanted() or (plain and route.gradient_to_torch(kind, y)):
+        plain = not ctx.log and ctx.sign > 0 and ctx.dtype == y.dtype == dy.dtype
+        if recompute.wanted() or (plain and torch_differentiates(y, ctx.dim)):
             # not torch.ops.aten's, whose Python costs 2 us more
             of_torch = torch._log_softmax_backward_data if ctx.log else torch._softmax_backward_data
             dx = of_torch(dy, y, ctx.dim, y.dtype)
@@ -147,6 +146,10 @@ class _Softmax(torch.autograd.Function):
         else:
             dx = _backward(dy, y, ctx.dim, ctx.log, ctx.sign, ctx.dtype)
         return dx, None, None, None, None
+
+
+def torch_differentiates(y: Tensor, dim: int) -> bool:
+    return route.gradient_to_torch("softmax" if dim in (-1, y.dim() - 1) else "softmax (inner)", y)
 
 
 def _softmax(
@@ -162,12 +165,18 @@ def _softmax(
         reason = "torch negates integers before it converts them"
     elif dtype is not None and dtype in route.HALF_TO_DOUBLE and not (dtype == torch.float32 and x.dtype in HALVES):
         x = x.to(dtype)  # the kernel reads halves and writes float32 by itself
-    if route.to_torch(name, x, unless=reason):
+    if route.to_torch(name, x, unless=reason) or dim is None:
         return getattr(torch.nn.functional, name)(input, dim, _stacklevel=stacklevel + 3, dtype=dtype)
-    return apply(_Softmax, x, dim, log, sign, dtype or autocast.output_dtype("softmax", x))
+    dtype = dtype or autocast.output_dtype("softmax", x)
+    plain = not log and sign > 0 and dtype == x.dtype
+    if plain and nodes.possible(x) and torch_differentiates(x, dim):
+        y = _forward(x.detach(), dim, log, sign, dtype)
+        return nodes.torchs(torch.softmax, SOFTMAX, y, x, dim)
+    return apply(_Softmax, x, dim, log, sign, dtype)
 
 
 HALVES = (torch.float16, torch.bfloat16)
+SOFTMAX = torch.ops.aten._softmax.default
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:

@@ -25,7 +25,11 @@ class Unrecorded:
 
 @functools.cache
 def _record(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """`function.apply` without torch's own Python around it, which serves torch.func."""
+    """`function.apply` without torch's own Python around it, which serves torch.func.
+
+    Its backward too is called at once: what torch's engine calls is another function of torch's, that looks for it.
+    """
+    function._backward_cls.apply = function.backward
     return super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
 

@@ -66,6 +66,7 @@ _LEAST_NATIVE = {
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
+        *_each("max min", f" (inner){ALONE}"),
         *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
@@ -77,7 +78,8 @@ _LEAST_NATIVE = {
         *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
         "gumbel_softmax",
-        *("max", "min", "sigmoid", "softmax", "softmin"),
+        *_each("max min", "", " (inner)"),
+        *("sigmoid", "softmax", "softmin"),
         *_each("scaled_dot_product_attention (fused in torch)", "", " (causal)"),
     ),
     524288: (
@@ -89,19 +91,35 @@ _LEAST_NATIVE = {
     1048576: (
         *CONV_LONG,
         "softmax (inner) (gradient)",
-        "linear_cross_entropy",
+        *_each("linear_cross_entropy", "", " (each)"),
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
-    33554432: ("pdist",),  # of numbers that are subtracted
+    33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
 }
+
+# Vectors of 256 bits, where exp and erf have no table in a register (decision 105) and products of tiles are slower:
+# what differs there (Zen 3)
+NARROW = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+_LEAST_NARROW = {
+    524288: ("scaled_dot_product_attention (fused in torch) (causal)",),
+    1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),
+}
+_NEVER_NARROW = (
+    *("gelu", "linear_cross_entropy (each)", "pdist (greatest)", "shift_gelu"),
+    "scaled_dot_product_attention (fused in torch)",
+    *_each("max min", " (inner)", " (inner) (forward alone)"),
+)
 
 # (executor, operator) -> the size below which torch's operator was measured faster
 FEWEST_ELEMENTS: dict[tuple[str, str], int] = {
-    ("native", name): least for least, names in _LEAST_NATIVE.items() for name in names
+    ("native", name): least
+    for table in (_LEAST_NATIVE, _LEAST_NARROW if NARROW else {})
+    for least, names in table.items()
+    for name in names
 }
 
 _NEVER_NATIVE = {
@@ -110,10 +128,12 @@ _NEVER_NATIVE = {
         *("embedding (forward alone)", "one_hot"),
         *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
         *_each("amax amin mean prod prelu", ALONE),
-        *_each("sigmoid softmax tanh", " (gradient)"),
+        *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
+        "layer_norm (plain) (gradient)",
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
     "torch's loop was measured faster": (
+        *("l1_loss (each)", "topk_softmax (many chosen)"),
         *("embedding_bag (mean)", "embedding_bag (sum)"),
         *("adaptive_avg_pool1d", "adaptive_max_pool1d", "group_norm", "group_norm (channels last)", "layer_norm"),
         *("layer_norm (residual)", "rms_norm (few rows)"),
@@ -131,6 +151,7 @@ _NEVER_NATIVE = {
         *(name for kind in NEAREST for name in (*_dims(kind, (1, 3)), *_dims(kind, (2, 3), LAST))),
         *(name for mode in MODES for name in _dims(f"{mode}_pad", (0, 1, 2, 3, 4))),
     ),
+    "the gradient of its mask was measured slower": ("scaled_dot_product_attention (mask learns)",),
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
@@ -146,7 +167,8 @@ _NEVER_NATIVE = {
 }
 _ATTENTION = _each(
     "scaled_dot_product_attention",
-    *("", " (padded)", " (fused in torch)", " (fused in torch) (causal)", " (fused in torch) (padded)"),
+    *("", " (mask learns)", " (padded)"),
+    *(" (fused in torch)", " (fused in torch) (causal)", " (fused in torch) (padded)"),
 )
 
 # (executor, operator) -> why torch's operator is preferred at every size
@@ -156,21 +178,16 @@ HAND_TUNED: dict[tuple[str, str], str] = {
     **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in ("conv_tbc", *CONV)},
     ("interpreter", "linear"): "torch tunes a plain product by hand",
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
+    **{("native", name): "torch's loop was measured faster in vectors of 256 bits" for name in _NEVER_NARROW if NARROW},
 }
-
-
-# Where vectors have 256 bits: erf's tables are gathers there, and the products of attention's tiles slower
-if torch.backends.cpu.get_cpu_capability() != "AVX512":
-    _SLOWER = ("gelu", "scaled_dot_product_attention (fused in torch)")
-    HAND_TUNED |= {("native", name): "torch's loop was measured faster without AVX-512" for name in _SLOWER}
-    FEWEST_ELEMENTS["native", "scaled_dot_product_attention (fused in torch) (causal)"] = 524288
 
 
 # What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
 PAGED = frozenset(
     {
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
-        *_each("sigmoid softmax tanh", " (gradient)"),
+        *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
+        "layer_norm (plain) (gradient)",
         *("batch_norm", "channel_shuffle", "constant_pad2d", "group_norm", "layer_norm", "layer_norm (forward alone)"),
         *("prelu (forward alone)", *_dims("dropout")),
     }

@@ -86,8 +86,9 @@ def factors(device: torch.device) -> Plan:
     return Plan((), {"CHUNK": 32768, "BLOCK_M": 1, "BLOCK_N": 32})
 
 
-def keeps_random(device: torch.device) -> bool:
-    """Is what was drawn kept for the backward? CPU: drawing again costs twice as much; GPUs draw while they wait."""
+def keeps_numbers(device: torch.device) -> bool:
+    """Is what was drawn, or costly to compute, kept for the backward? CPU: again it takes twice as long as to read it;
+    GPUs compute while they wait."""
     return device.type != "cuda"
 
 

@@ -60,6 +60,11 @@ def grouped_sums(S: int, G: int, M: int, N: int, dtype: torch.dtype, tf32: bool,
     return Plan((cdiv(M, meta["BLOCK_M"]) * cdiv(N, meta["BLOCK_N"]), G), meta)
 
 
+def scatters_choices(device: torch.device) -> bool:
+    """Is the gradient of topk_softmax written twice at what was chosen? CPU: a program's stores keep their order."""
+    return device.type == "cpu"
+
+
 # (BLOCK_L, BLOCK_S, warps, stages) of attention's kernels on a GPU, by the bytes of an element and by the power of two
 # that holds a head. At most 99 KB of shared memory, which every GPU since sm_80 has; registers do not spill (test_aot)
 ATTENTION = {
