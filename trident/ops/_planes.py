@@ -351,8 +351,6 @@ def backward(
     dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
     grad = None if activation is None else ACTIVATIONS[activation].grad
     costly = activation != "relu"
-    if not costly and residual is None and x.device.type != "cuda":
-        y = None  # the same function of z, which costs a CPU less than to read y
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
     plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
