@@ -17,8 +17,9 @@ backward    dz     = f'(z) dy                                              f' fr
             where mean and var were given, not taken from x: dx without its two means
 
 A statistic whose planes fit into a tile is the work of one program: x is read once. Else one kernel takes moments (or p
-and q) of parts of planes, one merges them, one writes. These see planes as lines (lang/lines.py), so that channels_last
-memory, whose planes interleave, is read as it lies.
+and q) of parts of planes, one merges them, one writes, backwards. These see planes as lines (lang/lines.py), so that
+channels_last memory, whose planes interleave, is read as it lies. CPUs take groups in it sample by sample
+(_plane_samples.py).
 """
 
 import math
