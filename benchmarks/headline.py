@@ -24,6 +24,7 @@ from trident.bench.results import machine
 
 Call = Callable[[], object]
 Function = Callable[[Tensor], object]
+TICKS = (10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 3000, 5000)  # microseconds, of the picture
 IMAGES, IMAGE_OUTPUTS = (32, 256, 56, 56), (7, 6, 1)
 
 
@@ -106,6 +107,10 @@ def draw(chart: Chart, path: Path, how: str) -> None:
             times = [s * 1e6 for s in chart.compiled.values()]
             left.plot(list(chart.compiled), times, "o", label="torch.compile", color=COLOURS["compile"], markersize=4)
         left.set(xlabel="outputs along each axis", ylabel="microseconds", yscale="log")
+        low, high = left.get_ylim()
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        left.set_yticks(ticks, [str(tick) for tick in ticks])
+        left.set_yticks([], minor=True)
         left.set_title("forward: time of a call", fontsize=9.5, loc="left")
         for name, of, colour in (("forward", chart.forward, "ours"), ("backward", chart.backward, "compile")):
             right.plot(outputs, [b / a for a, b in of.values()], label=name, color=COLOURS[colour], linewidth=1.2)

@@ -75,7 +75,8 @@ def test_parts_cover_a_plane(device, monkeypatch):
 
 SAMPLES = {  # shape, groups, activation, is there a residual, dtype
     "narrow": ((9, 6, 5, 7), 3, "silu", True, torch.float32),
-    "folded": ((8, 32, 16, 16), 4, "relu", False, torch.float32),
+    "folded": ((8, 32, 16, 16), 4, "relu", True, torch.float32),
+    "from x": ((8, 32, 16, 16), 4, "relu", False, torch.float32),
     "wide": ((8, 1200, 3, 3), 8, "gelu", True, torch.float32),
     "one group": ((8, 60, 20, 20), 1, None, False, torch.float32),
     "a group per channel": ((8, 60, 20, 20), 60, "tanh", True, torch.float32),

@@ -100,9 +100,9 @@ def _add_rows_kernel(
         plane = m // OH
         o = (m - plane * OH).to(tl.int32)
         first, past = window_start(o, AH, BH, 0, True), window_end(o, AH, BH, 0, 0, True)
-        b = tl.reshape(accumulator(x, 1, BLOCK_W), (BLOCK_W,))
         row = x + plane * H * W + lanes
-        for h in range(first, past):
+        b = load(row + first * W, lanes < W)
+        for h in range(first + 1, past):
             b += load(row + h * W, lanes < W)
         if SIDE_BY_SIDE:
             b_y = _neighbours(b, BLOCK_O, SIDE_BY_SIDE)
@@ -120,6 +120,24 @@ def _add_rows_kernel(
         if MEAN:
             b_y *= share * (1.0 / (past - first).to(b_y.dtype))
         tl.store(y + m * OW + outs, b_y, outs < OW)
+
+
+@triton.jit
+def _add_pairs_kernel(
+    y, x, M, W: tl.int32, OW: tl.int32, ROWS: tl.int32, HIGH: tl.constexpr, MEAN: tl.constexpr, BLOCK_O: tl.constexpr
+):  # fmt: skip
+    """y [M, OW] = means (else sums) of x [M HIGH, W] over windows of HIGH rows and two columns: nothing is stored on
+    the way, and no position divided."""
+    begin, outs = tl.program_id(0) * tl.full((), ROWS, tl.int64), tl.arange(0, BLOCK_O)
+    inside = outs < OW
+    for m in range(begin, tl.minimum(begin + ROWS, M)):
+        pairs = x + m * HIGH * W + 2 * outs
+        b_y = load(pairs, inside) + load(pairs + 1, inside)
+        for h in tl.static_range(1, HIGH):
+            b_y += load(pairs + h * W, inside) + load(pairs + (h * W + 1), inside)
+        if MEAN:
+            b_y *= 1.0 / (2 * HIGH)
+        tl.store(y + m * OW + outs, b_y, inside)
 
 
 @triton.jit
@@ -220,6 +238,9 @@ def plan(
         return ELSEWHERE
     if not forward:
         meta["SHARED"] = BH != 1
+    if forward and meta["SIDE_BY_SIDE"] == 2 and BH == 1 and AH <= 4:  # more rows are better added first
+        names = "M", "W", "OW", "ROWS", "MEAN", "BLOCK_O"
+        return tuning.Plan(tiles.grid, {**{name: meta[name] for name in names}, "HIGH": AH})
     if forward and meta["SIDE_BY_SIDE"]:
         meta |= {"SPAN": 1, "SPANS": 1, "MORE": 0, "LEAST": 1, "MOST": AW}
     elif forward:
@@ -246,7 +267,7 @@ def _cycles(span: int, W: int, OW: int, least: int, most: int) -> int:
 
 def add(y: Tensor, x: Tensor, plan: tuning.Plan) -> None:
     """y [planes, OH, OW] = means, or sums, of x [planes, H, W] over its windows."""
-    launch_planned(_add_rows_kernel, plan, y, x)
+    launch_planned(_add_pairs_kernel if "HIGH" in plan.meta else _add_rows_kernel, plan, y, x)
 
 
 def spread(dx: Tensor, dy: Tensor, plan: tuning.Plan) -> None:

@@ -17,8 +17,9 @@ backward    dz     = f'(z) dy                                              f' fr
             where mean and var were given, not taken from x: dx without its two means
 
 A statistic whose planes fit into a tile is the work of one program: x is read once. Else one kernel takes moments (or p
-and q) of parts of planes, one merges them, one writes. These see planes as lines (lang/lines.py), so that channels_last
-memory, whose planes interleave, is read as it lies.
+and q) of parts of planes, one merges them, one writes, backwards. These see planes as lines (lang/lines.py), so that
+channels_last memory, whose planes interleave, is read as it lies. CPUs take groups in it sample by sample
+(_plane_samples.py).
 """
 
 import math
@@ -351,8 +352,6 @@ def backward(
     dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
     grad = None if activation is None else ACTIVATIONS[activation].grad
     costly = activation != "relu"
-    if not costly and residual is None and x.device.type != "cuda":
-        y = None  # the same function of z, which costs a CPU less than to read y
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
     plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)

