@@ -8,6 +8,7 @@ The host does not know how long a group is, and does not wait for it: tiles of B
 at most, S / BLOCK_M and one a group, and each finds its own. Tile offs[g - 1] / BLOCK_M + g is the first of group g.
 """
 
+import functools
 import itertools
 from typing import Any
 
@@ -193,9 +194,15 @@ def grouped_mm(
     return y
 
 
+@functools.cache
+def _multiplies_halves() -> bool:
+    """May torch's products of halves be fast on this CPU? With AVX2 alone they take 40 times as long as ours."""
+    return torch.backends.cpu.get_cpu_capability() != "AVX2"
+
+
 def _kind(x: Tensor, w: Tensor) -> str:
     """The name by which `crossover` knows such a call."""
-    if x.dtype.itemsize > 2:
+    if x.dtype.itemsize > 2 or (x.is_cpu and _multiplies_halves()):
         return "grouped_mm (full precision)"
     with_gradients = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
     few = x.dim() == 2 and w.dim() == 3 and x.shape[0] < (4 if with_gradients else 8) * w.shape[0]
