@@ -35,7 +35,7 @@ def jsd_loss(input: Tensor, target: Tensor, beta: float = 0.5, reduction: str = 
     row = "jsd_loss" if 0 < beta < 1 else "kl_div.log"
     x, t = (target, input) if beta == 1 else (input, target)
     dtype = autocast.output_dtype("kl_div", input)
-    if route.to_torch("jsd_loss", input, target):
+    if route.to_torch("jsd_loss" if 0 < beta < 1 else "jsd_loss (one side)", input, target):
         y = LOSSES[row].torch(x.to(dtype), t.to(dtype), None, Options(None, how, beta, 0.0))
     else:
         y = by_kernel(row, x, t, how, dtype, beta, 0.0)

@@ -61,6 +61,7 @@ _LEAST_NATIVE = {
     65536: (
         *CONV_MANY_TAPS,
         *("fold", "geglu", "swiglu"),
+        "jsd_loss (one side)",
         *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         "quick_gelu",
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
@@ -187,7 +188,7 @@ PAGED = frozenset(
     {
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
         *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
-        "layer_norm (plain) (gradient)",
+        *("layer_norm (plain) (gradient)", "shift_gelu"),
         *("batch_norm", "channel_shuffle", "constant_pad2d", "group_norm", "layer_norm", "layer_norm (forward alone)"),
         *("prelu (forward alone)", *_dims("dropout")),
     }
