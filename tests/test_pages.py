@@ -43,6 +43,8 @@ def test_a_kernel_asks_for_its_result(asked, numel, calls):
 
     if INTERPRETED:
         pytest.skip("the interpreter copies what it writes")
+    T.silu(torch.zeros(numel))  # the first launch goes another way than those that follow
+    asked.clear()
     y = T.silu(torch.zeros(numel))
     assert len(asked) == calls
     if calls:

@@ -187,7 +187,7 @@ HAND_TUNED: dict[tuple[str, str], str] = {
 PAGED = frozenset(
     {
         *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
-        *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
+        *_each("dropout logsigmoid rrelu sigmoid softmax tanh", " (gradient)"),
         *("layer_norm (plain) (gradient)", "shift_gelu"),
         *("batch_norm", "channel_shuffle", "constant_pad2d", "group_norm", "layer_norm", "layer_norm (forward alone)"),
         *("prelu (forward alone)", *_dims("dropout")),

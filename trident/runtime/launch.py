@@ -112,6 +112,9 @@ def launch_planned(kernel: Any, plan: Any, *tensors: Tensor) -> None:
         if plan.ready is not None and type(tensors[0]) is Tensor and executor(device_type(tensors[0])) == "native":
             run = importlib.import_module("trident_cpu").fixed(kernel, plan.grid, len(tensors), otherwise, **plan.meta)
             plan.ready[id(kernel)] = run
+    first = tensors[0]
+    if type(first) is Tensor and first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:  # type: fakes have no memory
+        pages.advise(first)  # as `launch` does
     run(*tensors)
 
 
