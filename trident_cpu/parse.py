@@ -266,6 +266,8 @@ class Parser:
             return [Type(types[0].shape, "i1")]
         if name == "tt.load":
             return [Type(types[0].shape, types[0].pointee)]
+        if name == "tt.unsplat":  # prints the tile's
+            return [Type((), types[0].element)]
         return [types[-1] if name == "arith.select" else types[0]] if types else []
 
     def constant(self, name: str, rest: str, line: str) -> tuple[Op, list[Type]]:
