@@ -243,3 +243,16 @@ def test_interleave(shape: tuple[int, int], dtype: torch.dtype) -> None:
     y = torch.zeros(shape[0], 2 * shape[1], dtype=dtype)
     launch(interleave_kernel, (1,), y, a, b, M=shape[0], N=shape[1])
     assert torch.equal(y, torch.stack([a, b], -1).flatten(1))
+
+
+@triton.jit
+def single_kernel(x, y, N: tl.constexpr):
+    total = tl.sum(tl.load(x + tl.arange(0, N))[None, :], 1).reshape([])  # tt.unsplat
+    tl.store(y, total * 2)
+    tl.store(y + 1 + tl.arange(0, N), tl.load(x + tl.arange(0, N)) - total)
+
+
+def test_a_tile_of_one_element_becomes_a_scalar():
+    x, y = torch.arange(8.0), torch.zeros(9)
+    launch(single_kernel, (1,), x, y, N=8)
+    assert y.tolist() == [56.0, *(i - 28.0 for i in range(8))]
