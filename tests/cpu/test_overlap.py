@@ -181,11 +181,33 @@ def crowded_stores_kernel(x, y, K: tl.constexpr, N: tl.constexpr):
     tl.store(y + at % K, tl.load(x + K + at % K))
 
 
+@pytest.mark.parametrize("n", [128, 512])  # unrolled, and in loops
 @pytest.mark.parametrize("k", [1, 4, 16, 64])
-def test_the_later_store_stays_in_a_crowd(k: int) -> None:
+def test_the_later_store_stays_in_a_crowd(k: int, n: int) -> None:
     x, y = torch.randn(128), torch.zeros(64)
-    launch(crowded_stores_kernel, (1,), x, y, K=k, N=128)
+    launch(crowded_stores_kernel, (1,), x, y, K=k, N=n)
     assert torch.equal(y[:k], x[k : 2 * k])
+
+
+@triton.jit
+def kept_places_kernel(x, y, z, index, K: tl.constexpr, N: tl.constexpr):
+    at = tl.arange(0, N)
+    places = at % K if index is None else tl.load(index + at)
+    tl.store(y + at, tl.load(x + places) * 3)
+    tl.store(z + tl.arange(0, N), places)  # another nest, if it is a part of another tensor
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("n", [64, 512])
+def test_places_that_a_later_loop_wants_too(n: int, given: bool) -> None:
+    """The copy that a load makes of its tile comes before them."""
+    x, y, z = torch.randn(64), torch.zeros(n), torch.zeros(n)
+    want = torch.arange(n) % 4
+    launch(kept_places_kernel, (1,), x, y, z, want if given else None, K=4, N=n)
+    assert torch.equal(y, x[want] * 3) and torch.equal(z, want.float())
+    both = torch.zeros(2 * n)
+    launch(kept_places_kernel, (1,), x, both, both[n:], want if given else None, K=4, N=n)
+    assert torch.equal(both, torch.cat([x[want] * 3, want.float()]))
 
 
 @triton.jit

@@ -42,7 +42,8 @@ def emit_nest(fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
 
 class NestEmitter:
     def __init__(self, fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
-        self.fe, self.b, self.nest, self.shape, self.brief = fe, fe.b, nest, nest.shape, brief
+        # sanitised code is compiled far more often than it is run for long (docs/decisions/024)
+        self.fe, self.b, self.nest, self.shape, self.brief = fe, fe.b, nest, nest.shape, brief or fe.state.sanitize
         self.most_lanes = self.widest()
         self.vector_dim = self.choose_dim()
         self.extent = self.shape[self.vector_dim]
@@ -103,16 +104,16 @@ class NestEmitter:
 
     def run(self) -> None:
         fe, nest = self.fe, self.nest
-        for value in nest.keep:
-            fe.views[value] = fe.new_view(value)
         self.reductions = [
             Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
         ]
         self.producing = frozenset(nest.keep)
         self.detours = Detours(fe, nest, self.vector_dim, self.lanes, emit_nest)
+        for value in nest.keep:  # after the detours: their copies, made before the nest, find nothing there yet
+            fe.views[value] = fe.new_view(value)
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL and not self.brief
-        self.ways = WAYS if self.wants_ways() else 1
+        self.ways = WAYS if not self.brief and self.wants_ways() else 1
         for reduction in self.reductions:
             reduction.prepare(self.shape, self.ways)
         outer = [d for d in range(len(self.shape)) if d != self.vector_dim]
