@@ -77,9 +77,11 @@ def test_large_calls_of_what_is_torchs_run_kernels_where_pages_are_given(monkeyp
 
 
 KEEPS = """
-import resource, torch, trident
+import ctypes, resource, torch, trident
 from trident.runtime import pages
 torch.set_num_threads(1)
+mallopt = ctypes.CDLL(None).mallopt  # as glibc begins: what it does later hangs on what was freed first
+mallopt(pages.M_MMAP_THRESHOLD, 1 << 17), mallopt(pages.M_TRIM_THRESHOLD, 1 << 17)
 if {keeps}:
     trident.optimize(torch.nn.Linear(2, 2))
 def step():  # 128 MB in blocks of 4, and all of it free again

@@ -327,11 +327,12 @@ def scaled_dot_product_attention(
     q, k, v, mask = _lowered(query, key, value, attn_mask)
     fused = _fused_in_torch(q, k, v, mask, dropout_p)
     reason = _unfit(q, k, v, mask, dropout_p, is_causal, enable_gqa)
-    if reason is None and mask is not None and mask.requires_grad and torch.is_grad_enabled():
+    if reason is not None:
+        name = NAME
+    elif mask is not None and mask.requires_grad and torch.is_grad_enabled():
         name = f"{NAME} (mask learns)"
     else:
-        sizes = q.shape[-2], v.shape[-2], q.shape[-1], v.shape[-1]
-        name = NAME if reason else tuning_llm.attention_kind(*sizes, fused, is_causal)
+        name = tuning_llm.attention_kind(q.shape[-2], v.shape[-2], q.shape[-1], v.shape[-1], fused, is_causal)
     if route.to_torch(name, query, key, value, attn_mask, unless=reason, mixed=attn_mask is not None, dtypes=WITH_BOOL):
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

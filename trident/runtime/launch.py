@@ -80,17 +80,21 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     first = args[0]
     if isinstance(first, FakeTensor) or 0 in grid:
         return
-    how = executor(device_type(first))
+    if first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:  # first: by convention what the kernel writes
+        pages.advise(first)
+    _launch(kernel, grid, args, meta)
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], meta: dict[str, Any]) -> None:
+    how = executor(device_type(args[0]))
     if how == "native":
-        if first.numel() >= pages.FEWEST_ELEMENTS:  # first: by convention what the kernel writes
-            pages.advise(first)
         try:
             return _launch_native(kernel, grid, args, meta)
         except ValueError:
             _check_devices(kernel, args)
             raise
     _check_devices(kernel, args)
-    device = first.device
+    device = args[0].device
     if how == "gpu" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[grid](*args, enable_fp_fusion=True, **meta)
@@ -105,18 +109,20 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
 def launch_planned(kernel: Any, plan: Any, *tensors: Tensor) -> None:
     """`launch(kernel, plan.grid, *tensors, **plan.meta)` for a plan of `tuning`, which keeps what a CPU's launch of it
     needs besides the tensors: 1 us where `launch` takes 5 for a kernel of twenty arguments."""
+    first = tensors[0]
+    if type(first) is not Tensor:  # fakes have no memory
+        return launch(kernel, plan.grid, *tensors, **plan.meta)
     run = plan.ready.get(id(kernel)) if plan.ready is not None else None
     if run is None:
-        otherwise = functools.partial(_launch_with, kernel, plan)
-        run = otherwise
-        if plan.ready is not None and type(tensors[0]) is Tensor and executor(device_type(tensors[0])) == "native":
-            run = importlib.import_module("trident_cpu").fixed(kernel, plan.grid, len(tensors), otherwise, **plan.meta)
+        run = functools.partial(_launch_with, kernel, plan)
+        if plan.ready is not None and executor(device_type(first)) == "native":
+            run = importlib.import_module("trident_cpu").fixed(kernel, plan.grid, len(tensors), run, **plan.meta)
             plan.ready[id(kernel)] = run
-    first = tensors[0]
-    if type(first) is Tensor and first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:  # type: fakes have no memory
-        pages.advise(first)  # as `launch` does
+    if first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:
+        pages.advise(first)
     run(*tensors)
 
 
 def _launch_with(kernel: Any, plan: Any, *tensors: Tensor) -> None:
-    launch(kernel, plan.grid, *tensors, **plan.meta)
+    if 0 not in plan.grid:
+        _launch(kernel, plan.grid, tensors, plan.meta)
