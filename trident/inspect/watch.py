@@ -104,6 +104,9 @@ def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
         plan = heuristic.__wrapped__  # type: ignore[attr-defined]  # the heuristic without its cache
         return lambda *args: plan(*(CUDA if isinstance(a, torch.device) else a for a in args))
 
+    def planned(kernel: Any, plan: tuning.Plan, *tensors: Tensor) -> None:
+        note(kernel, plan.grid, *tensors, **plan.meta)
+
     operators = [module for name, module in list(sys.modules.items()) if name.startswith("trident.ops.") or name == of]
     planners = [module for name, module in list(sys.modules.items()) if name.startswith("trident.runtime.tuning")]
     with ExitStack() as patches, route.forced("kernels"):
@@ -112,6 +115,8 @@ def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
             for key, value in list(vars(module).items()):
                 if value is launch.launch and module not in planners:
                     patches.enter_context(mock.patch.object(module, key, note))
+                elif value is launch.launch_planned:
+                    patches.enter_context(mock.patch.object(module, key, planned))
                 elif getattr(value, "__annotations__", {}).get("return") is tuning.Plan:
                     patches.enter_context(mock.patch.object(module, key, for_gpu(value)))
         yield

@@ -118,11 +118,10 @@ def launch_planned(kernel: Any, plan: Any, *tensors: Tensor) -> None:
         if plan.ready is not None and executor(device_type(first)) == "native":
             run = importlib.import_module("trident_cpu").fixed(kernel, plan.grid, len(tensors), run, **plan.meta)
             plan.ready[id(kernel)] = run
-    if first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:
-        pages.advise(first)
+    if first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS and type(run) is not functools.partial:
+        pages.advise(first)  # as `launch` does
     run(*tensors)
 
 
 def _launch_with(kernel: Any, plan: Any, *tensors: Tensor) -> None:
-    if 0 not in plan.grid:
-        _launch(kernel, plan.grid, tensors, plan.meta)
+    launch(kernel, plan.grid, *tensors, **plan.meta)
