@@ -104,13 +104,13 @@ class NestEmitter:
 
     def run(self) -> None:
         fe, nest = self.fe, self.nest
+        kept = {value: fe.new_view(value) for value in nest.keep}
         self.reductions = [
             Reduction(fe, op, self.vector_dim, self.lanes) for op in nest.members if op.name == "tt.reduce"
         ]
         self.producing = frozenset(nest.keep)
         self.detours = Detours(fe, nest, self.vector_dim, self.lanes, emit_nest)
-        for value in nest.keep:  # after the detours: their copies, made before the nest, find nothing there yet
-            fe.views[value] = fe.new_view(value)
+        fe.views |= kept  # the detours' copies, made before the nest, find nothing there yet
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL and not self.brief
         self.ways = WAYS if not self.brief and self.wants_ways() else 1
