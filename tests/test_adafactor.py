@@ -11,7 +11,7 @@ from trident.inspect.targets import TARGETS
 from trident.optim import adafactor, factored, lists
 from trident.runtime import launch, tuning
 
-from .test_optim import NOISE, Decisions, give_gradients, grouped, parameters, same, states
+from .test_optim import NOISE, Decisions, give_gradients, grouped, parameters, same, same_states, states
 
 SHAPES = (7,), (33, 5), (), (1, 300), (70, 1000), (3, 40, 50), (5, 1), (2, 2, 37, 64), (4, 3, 3, 3)
 SMALL = 8  # the place of a stack of small matrices, torch's
@@ -50,14 +50,7 @@ def test_steps_as_torch(way, dtype):
     small = slice(SMALL, SMALL + (1 if half else 0))  # in bfloat16 torch rounds after each operation
     del ours[small], theirs[small]
     same(ours, theirs, dtype)
-    found, expected = states(our_optimizer), states(their_optimizer)
-    assert found.keys() == expected.keys()
-    for i in expected:
-        assert found[i].keys() == expected[i].keys()
-        for name, value in expected[i].items():
-            kept = value.dtype if name == "step" else dtype
-            assert (found[i][name].shape, found[i][name].dtype) == (value.shape, kept)
-            same([found[i][name]], [value], dtype)
+    same_states(our_optimizer, their_optimizer, dtype)
 
 
 @pytest.mark.parametrize("first, second", [(optim, torch.optim), (torch.optim, optim)], ids=["to torch", "from torch"])

@@ -100,6 +100,18 @@ def states(optimizer):
     return optimizer.state_dict()["state"]
 
 
+def same_states(ours, theirs, dtype):
+    """Of two optimizers: the same names and shapes, in `dtype` but for the steps, and the same numbers."""
+    found, expected = states(ours), states(theirs)
+    assert found.keys() == expected.keys()
+    for i in expected:
+        assert found[i].keys() == expected[i].keys()
+        for name, value in expected[i].items():
+            kept = value.dtype if name == "step" else dtype
+            assert (found[i][name].shape, found[i][name].dtype) == (value.shape, kept)
+            same([found[i][name]], [value], dtype)
+
+
 @pytest.mark.parametrize("dtype", NOISE, ids=str)
 @pytest.mark.parametrize("way", WAYS)
 def test_steps_as_torch(way, dtype):
@@ -111,14 +123,7 @@ def test_steps_as_torch(way, dtype):
         ours, our_optimizer = trained(optim, way, dtype)
     assert decisions.reasons == {None}
     same(ours, theirs, dtype)
-    found, expected = states(our_optimizer), states(their_optimizer)
-    assert found.keys() == expected.keys()
-    for i in expected:
-        assert found[i].keys() == expected[i].keys()
-        for name, value in expected[i].items():
-            kept = value.dtype if name == "step" else dtype
-            assert (found[i][name].shape, found[i][name].dtype) == (value.shape, kept)
-            same([found[i][name]], [value], dtype)
+    same_states(our_optimizer, their_optimizer, dtype)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -182,11 +182,6 @@ def vector_move(p, g, v, c, sums, columns, ALL, mine, start, stop, at, s, BLOCK_
         tl.store(p + n, nearest(load(p + n, inside) * keep - step * b_u, p), inside)
 
 
-@triton.jit
-def _of_table(row, i: tl.constexpr):
-    return tl.load(row + 4 + i)
-
-
 @triton.jit(do_not_specialize=NUMBERS)
 def list_kernel(
     table,  # a row of a matrix: addresses of p, g and two factors, then SIZES

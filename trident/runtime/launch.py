@@ -80,21 +80,17 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     first = args[0]
     if isinstance(first, FakeTensor) or 0 in grid:
         return
-    if first.is_cpu and first.numel() >= pages.FEWEST_ELEMENTS:  # first: by convention what the kernel writes
-        pages.advise(first)
-    _launch(kernel, grid, args, meta)
-
-
-def _launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], meta: dict[str, Any]) -> None:
-    how = executor(device_type(args[0]))
+    how = executor(device_type(first))
     if how == "native":
+        if first.numel() >= pages.FEWEST_ELEMENTS:  # first: by convention what the kernel writes
+            pages.advise(first)
         try:
             return _launch_native(kernel, grid, args, meta)
         except ValueError:
             _check_devices(kernel, args)
             raise
     _check_devices(kernel, args)
-    device = args[0].device
+    device = first.device
     if how == "gpu" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[grid](*args, enable_fp_fusion=True, **meta)
