@@ -279,10 +279,6 @@ def _unfit(
         return "operands that are broadcast"
     if q.dim() > 2 and k.shape[-3] != q.shape[-3] and not (gqa and q.shape[-3] % k.shape[-3] == 0):
         return "heads that are broadcast"
-    if q.is_cpu and 1 in (q.shape[-1], v.shape[-1]):
-        # On CPUs without AVX-512 the gradients of (1, 1, 1, 1) hung on memory beside the tensors (2026-11-29,
-        # MALLOC_PERTURB_=255 shows it, the sanitizer does not). Until that is found in trident_cpu:
-        return "heads of one element"
     longest = tuning_llm.longest_head(q.dtype, q.device)
     if max(q.shape[-1], v.shape[-1]) > longest:
         return f"heads of more than {longest} elements"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trident_cpu.emit.masked import masked_load, masked_store
 from trident_cpu.emit.stream import store_vector
 from trident_cpu.emit.types import float_literal, mangled, size, stored, vector
 from trident_cpu.emit.values import Context, Val, evaluate, lanes_of
@@ -152,10 +153,7 @@ class Access:
         kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
         if mask is None:
             return self.b.value(f"load {kind}, ptr {address}, align {align}")
-        name = f"masked.load.{mangled(kind)}.p0"
-        return self.b.call(
-            name, kind, (f"ptr align {align}", address), (vector("i1", self.lanes), mask), (kind, default), suffix=""
-        )
+        return masked_load(self.fe, address, element, self.lanes, mask, default)
 
     def load_backward(self, address: str, element: str, mask: str | None, default: str) -> str:
         lanes, type = self.lanes, stored(element)
@@ -258,12 +256,8 @@ class Access:
     ) -> None:
         if mask is None:
             store_vector(self.fe, text, address, element, self.lanes, streaming)
-            return
-        kind, align = f"<{self.lanes} x {stored(element)}>", size(element)
-        name = f"masked.store.{mangled(kind)}.p0"
-        self.b.call(
-            name, "void", (kind, text), (f"ptr align {align}", address), (vector("i1", self.lanes), mask), suffix=""
-        )
+        else:
+            masked_store(self.fe, text, address, element, self.lanes, mask)
 
     def scatter(self, pointers: str, text: str, element: str, mask: str | None) -> None:
         """Lane by lane in order: where two lanes have one address the later one stays."""
