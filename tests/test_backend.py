@@ -70,7 +70,42 @@ def residual(x, r, w, b):
     return F.layer_norm(s, (16,), w, b) * 2 + s
 
 
+COS, SIN = (f(torch.linspace(0, 3, 2 * 5 * 8).view(2, 5, 8)) for f in (torch.cos, torch.sin))
+CLASSES = torch.tensor([3, 0, 15, -100, 7])
+
+
+def turned(x, cos, sin):
+    first, second = x[..., :4], x[..., 4:]
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def turned_in_chunks(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([-second, first], -1) * sin + cos * x
+
+
+def loss_of(h, w, b):
+    logits = F.linear(h.view(-1, 16), w, b)
+    return F.cross_entropy(logits.float().view(-1, 16), CLASSES, ignore_index=-100)
+
+
 FOUND = {
+    "rotary embedding": (lambda q: turned(q, COS.unsqueeze(1), SIN.unsqueeze(1)), Q),
+    "rotary embedding (chunks, heads last)": (
+        lambda q: turned_in_chunks(q, COS[:1].unsqueeze(2), SIN[:1].unsqueeze(2)),
+        Q.transpose(1, 2),
+    ),
+    "rotary embedding (a table for all)": (lambda q: turned(q, COS[0], SIN[0]), Q),
+    "softmax + cross entropy": (lambda x: F.nll_loss(F.log_softmax(x, -1), CLASSES, ignore_index=-100), X[0]),
+    "softmax + cross entropy (logarithm)": (
+        lambda x: F.nll_loss(torch.log(x.softmax(1)), CLASSES, weight=W, reduction="sum"),
+        X[0],
+    ),
+    "softmax + cross entropy (planes)": (
+        lambda x: F.nll_loss(x.log_softmax(dim=1), CLASSES.clamp(0, 4).expand(2, 5)[:, :4]),
+        X[..., :4],
+    ),
+    "linear + cross entropy": (loss_of, X[:1], torch.randn(16, 16, generator=torch.Generator().manual_seed(2)), B),
     "residual + norm": (residual, X, R, W, B),
     "rms norm by hand": (llama_norm, X, W),
     "linear + activation": (lambda x, w, b: F.gelu(F.linear(x, w, b), approximate="tanh"), X, R[0, :4], B[:4]),
@@ -92,12 +127,28 @@ def written_between(x, gate):
     return x * g + gate
 
 
+def autocast_in_between(x, w, b):
+    with torch.autocast("cpu", torch.bfloat16):
+        y = F.linear(x, w, b)
+    return F.gelu(y).float()
+
+
 LEFT = {
     "a write in between": (lambda x, gate: written_between(x, gate * 1), X, R),
     "read by others": (lambda x, w, b: F.gelu(h := F.linear(x, w, b)) + h, X, R[0, :4], B[:4]),
     "other shapes": (lambda x, gate: x * F.silu(gate), X, R[:, :1]),
     "rows of another axis": (lambda q, k, v: (q @ k.transpose(-2, -1)).softmax(-2) @ v, Q, K, V),
     "a scaled sum": (lambda x, r: F.layer_norm(torch.add(x, r, alpha=2), (16,)), X, R),
+    "halves in another order": (lambda q: q * COS[0] + torch.cat((q[..., 4:], -q[..., :4]), -1) * SIN[0], Q),
+    "a third turned": (lambda q: q * COS[0] + torch.cat((-q[..., 6:], q[..., :6]), -1) * SIN[0], Q),
+    "tables of each head": (lambda q: turned(q, COS[:, None].expand(2, 2, 5, 8), SIN[:, None].expand(2, 2, 5, 8)), Q),
+    "softmax over rows": (lambda x: F.nll_loss(F.log_softmax(x, 0), CLASSES), X[0]),
+    "logits that others read": (
+        lambda h, w: F.cross_entropy(z := F.linear(h, w), CLASSES) + z,
+        X[0],
+        R[0, :1].expand(16, 16),
+    ),
+    "autocast in between": (autocast_in_between, X, R[0, :4], B[:4]),
     "another mean": (lambda x, w: w * (x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)), X, W),
 }
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
-from trident.backend.graph import mutates, name
-from trident.backend.patterns import PATTERNS, Call
+from trident.backend.graph import Call, mutates, name
+from trident.backend.patterns import PATTERNS
 from trident.runtime import pages
 
 _found: list[dict[str, int]] = []  # of each graph since the last report: pattern -> how often

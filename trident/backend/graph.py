@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,11 @@ WAYS: dict[str, tuple[Any, ...]] = {
     "matmul": (operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"),
     "transpose": (torch.transpose, torch.swapaxes, "transpose"),
     "t": ("mT",),
+    "cat": (torch.cat, torch.concat, torch.concatenate),
+    "neg": (operator.neg, torch.neg, torch.negative, "neg"),
+    "item": (operator.getitem,),
+    "chunk": (torch.chunk, "chunk"),
+    "view": (torch.reshape, torch.flatten, "view", "reshape", "flatten"),
     "pow": (operator.pow, torch.pow, "pow"),
     "square": (torch.square, "square"),
     "mean": (torch.mean, "mean"),
@@ -26,6 +32,10 @@ WAYS: dict[str, tuple[Any, ...]] = {
     "float": ("float",),
     "type_as": ("type_as",),
     "softmax": (F.softmax, torch.softmax, "softmax"),
+    "log_softmax": (F.log_softmax, torch.log_softmax, "log_softmax"),
+    "log": (torch.log, "log"),
+    "nll_loss": (F.nll_loss,),
+    "cross_entropy": (F.cross_entropy,),
     "dropout": (F.dropout,),
     "linear": (F.linear,),
     "layer_norm": (F.layer_norm,),
@@ -50,6 +60,7 @@ ARGUMENTS = {
     "linear": ("input", "weight", "bias"),
     "gelu": ("input", "approximate"),
     "softmax": ("input", "dim", "dtype"),
+    "log_softmax": ("input", "dim", "dtype"),
     "mean": ("input", "dim", "keepdim", "dtype"),
     **dict.fromkeys(
         ("conv1d", "conv2d", "conv3d"), ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -71,7 +82,7 @@ def arguments(node: Node) -> dict[str, Any]:
     """By their names, those that were given."""
     what = name(node)
     names = ARGUMENTS.get(what)
-    if node.target is F.softmax:
+    if node.target in (F.softmax, F.log_softmax):
         names = ("input", "dim", "_stacklevel", "dtype")
     elif names is None:
         names = _parameters(node.target)
@@ -87,15 +98,31 @@ _WORDS = "iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub it
 _IN_PLACE = frozenset(getattr(operator, word) for word in _WORDS.split())
 
 
+# what comes after one is computed in another way than what comes before
+_BORDERS = frozenset(
+    (torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast, torch._C._set_grad_enabled)
+)
+
+
 def mutates(node: Node) -> bool:
-    """Does it write into a tensor that was there before?"""
+    """Does it write into a tensor that was there before, or begin or end autocast or the recording of gradients?"""
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
     if node.op != "call_function":
         return False
     written = bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None
     training = name(node) == "batch_norm" and arguments(node).get("training") is not False
-    return written or training or node.target in _IN_PLACE
+    return written or training or node.target in _IN_PLACE or node.target in _BORDERS
+
+
+class Call(NamedTuple):
+    """function(*args, **kwargs), in place of the last node or of `at`."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: tuple[Node, ...] = ()  # the call gives a tuple: these nodes, in order, become its elements
+    at: Node | None = None
 
 
 class Meta(NamedTuple):

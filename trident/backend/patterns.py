@@ -5,23 +5,14 @@ it that nobody reads any more are dropped afterwards.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.fx import Node
 
 from trident import functional as F
-from trident.backend.graph import alike, arguments, meta, name, only_use, operands
-
-
-class Call(NamedTuple):
-    """function(*args, **kwargs), in place of the last node or of `at`."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    results: tuple[Node, ...] = ()  # the call gives a tuple: these nodes, in order, become its elements
-    at: Node | None = None
+from trident.backend.graph import Call, alike, arguments, meta, name, only_use, operands
+from trident.backend.language import cross_entropy, linear_cross_entropy, rotary
 
 
 def activation(node: Node) -> tuple[Node, str] | None:
@@ -216,10 +207,13 @@ def _folded(convolution: Any, x: Any, w: Any, *, norm: dict[str, Any], eps: floa
 # tried in this order: the larger first
 PATTERNS: dict[str, Callable[[Node], Call | None]] = {
     "attention": attention,
+    "rotary embedding": rotary,
     "rms norm by hand": hand_written_rms_norm,
     "convolution + batch norm": convolution_batch_norm,
     "norm + activation": norm_activation,
     "linear + activation": linear_activation,
     "gated unit": gated,
     "residual + norm": residual_norm,
+    "softmax + cross entropy": cross_entropy,
+    "linear + cross entropy": linear_cross_entropy,  # of what the one before may have made
 }

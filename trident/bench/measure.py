@@ -14,7 +14,7 @@ from trident.bench.checks import SLACK, Judge, judge
 from trident.bench.results import FORCED, OURS, Machine, Row, today
 from trident.bench.rivals import Rival
 from trident.bench.timing import Spread, Variant, best, in_turns, ratio
-from trident.bench.workloads import Function, Workload
+from trident.bench.workloads import MOST_GRAPHS, Function, Workload
 from trident.cases.case import results
 from trident.runtime import route
 
@@ -56,8 +56,8 @@ class _Measured:
 
     def __init__(self, row: Row, workload: Workload, settings: Settings):
         self.row, self.workload, self.settings = row, workload, settings
-        self.inputs = workload.inputs()
-        self.copies = workload.copies(self.inputs)
+        self.copies = workload.shared()
+        self.inputs = self.copies[0]
         self.timer = ceilings.timer_of(workload.device, settings.clock)
         self.variants: list[Variant] = []
 
@@ -104,7 +104,7 @@ class _Measured:
     def _enter(self, name: str, fn: Function, policy: str, overwrites: bool = False) -> None:
         copies, restore = self.copies, None
         if overwrites:
-            copies = [*self.workload.copies(self.inputs)[1:], self._own()]
+            copies = [*self.workload.copies(self.inputs)[1:MOST_GRAPHS], self._own()]
             restore = lambda: _restore(copies, self.inputs)  # noqa: E731
         context = self._context(policy, restore)
         start = time.perf_counter()

@@ -4,10 +4,12 @@ Inputs change from call to call among copies that together exceed twice the last
 memory, as a layer of a model that does not fit the cache does. Outputs are allocated by each call.
 """
 
+import dataclasses
 import fnmatch
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from trident.cases.case import Shape, floating, results
 
 Function = Callable[..., Tensor | Sequence[Tensor]]
 Call = Callable[[], object]
+Graph = tuple[list[Tensor], list[Tensor], list[Tensor]]  # results, leaves, a gradient of each result
 
 WAYS = ("forward", "backward", "both")
 MOST_COPIES = 1024  # of small inputs: more would measure the list of them
 MOST_GRAPHS = 64  # and of a backward's, whose graphs are kept
+FEWEST_GRAPHS, MAKING = 4, 1.0  # of a slow function not all: seconds after which no more are made
 FAMILY_OF = {name: family.__name__.split(".")[-1] for family in FAMILIES for name in family.CASES}
 
 
@@ -62,14 +66,18 @@ class Workload:
 
     def copies(self, inputs: list[Tensor]) -> list[list[Tensor]]:
         """Inputs to rotate through."""
-        most = MOST_GRAPHS if self.way == "backward" else MOST_COPIES
         enough = -(-2 * last_level_cache(self.device) // max(1, nbytes(inputs)))
-        count = min(most, enough) if self.cold else 1
+        count = min(MOST_COPIES, enough) if self.cold else 1
 
         def copy(t: Tensor) -> Tensor:
             return t.detach().clone().requires_grad_(t.requires_grad)
 
         return [inputs, *([copy(t) for t in inputs] for _ in range(count - 1))]
+
+    def shared(self) -> list[list[Tensor]]:
+        """The same for all ways of a case at one shape, which follow each other: with a large cache to leave, making
+        them takes longer than what is timed."""
+        return _shared(dataclasses.replace(self, way="forward"))
 
     def call(self, fn: Function, copies: list[list[Tensor]]) -> Call:
         """One call of it. A forward is to be called under torch.no_grad()."""
@@ -77,7 +85,7 @@ class Workload:
         if self.way == "forward":
             return lambda: fn(*turn())
         if self.way == "backward":
-            graphs = itertools.cycle([graph(fn, inputs) for inputs in copies]).__next__
+            graphs = itertools.cycle(list(_graphs(fn, copies))).__next__
             return lambda: torch.autograd.grad(*graphs(), retain_graph=True)
         dy = [torch.ones_like(t) for t in floating(results(fn(*copies[0])))]
 
@@ -106,11 +114,23 @@ class Workload:
         return {"forward": 1, "backward": 2, "both": 3}[self.way] * once if once else None
 
 
+@functools.lru_cache(maxsize=1)
+def _shared(workload: Workload) -> list[list[Tensor]]:
+    return workload.copies(workload.inputs())
+
+
+def _graphs(fn: Function, copies: list[list[Tensor]]) -> Iterator[Graph]:
+    start = time.perf_counter()
+    for i, inputs in enumerate(copies[:MOST_GRAPHS]):
+        if i < FEWEST_GRAPHS or time.perf_counter() - start < MAKING:
+            yield graph(fn, inputs)
+
+
 def leaves(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [t for t in inputs if t.requires_grad]
 
 
-def graph(fn: Function, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def graph(fn: Function, inputs: Sequence[Tensor]) -> Graph:
     """Results, leaves and a gradient of each result: what torch.autograd.grad takes."""
     y = floating(results(fn(*inputs)))
     return y, leaves(inputs), [torch.ones_like(t) for t in y]
