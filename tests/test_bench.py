@@ -37,6 +37,7 @@ PLANTED = {
     "slow": case(slow),
     "wrong": case(lambda x: T.silu(x) * 1.001),
     "wrong_gradient": case(lambda x: T.silu(x).detach() + (x - x.detach())),
+    "raises": case(lambda x: x.view(7)),
     "wrong_dropout": case(lambda x: T.dropout(x, 0.5), lambda x: torch.nn.functional.dropout(x, 0.3), random=True),
 }
 
@@ -95,6 +96,13 @@ def test_a_right_row_is_whole():
     assert found.rate * found.seconds["trident"].median == pytest.approx(traffic)
     assert found.ceiling > 0 and found.host["trident"] > 0
     assert found.memory["trident"] >= 2 * 4 * 256 * 512  # y and dx
+
+
+def test_a_call_that_raises_is_named_and_ends_nothing(tmp_path, capsys):
+    assert bench(tmp_path, "raises", "right", "--html", tmp_path / "out.html", "--markdown", tmp_path / "out.md") == 1
+    told = capsys.readouterr().out
+    assert "refused raises 256x512 forward: RuntimeError: shape '[7]' is invalid" in told and "right" in told
+    assert "RuntimeError" in (tmp_path / "out.html").read_text()
 
 
 def test_a_missing_rival_is_left_out_by_name(tmp_path, monkeypatch, capsys):

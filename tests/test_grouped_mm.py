@@ -1,5 +1,7 @@
 """What the laws of tests/test_laws.py do not say of grouped_mm."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -35,6 +37,20 @@ def test_gradients_lie_as_the_weight():
     layer = w.transpose(1, 2).contiguous().requires_grad_()
     (dw,) = torch.autograd.grad(T.grouped_mm(x, layer.transpose(1, 2), offs=offs).sum(), layer)
     assert dw.is_contiguous()
+
+
+@pytest.mark.parametrize("policy", route.POLICIES)
+@pytest.mark.parametrize("N", [24, 33])
+def test_gradients_of_any_strides(policy, N):
+    """torch's own backward refuses an expanded gradient, and rows of 33 float32."""
+    x, w, offs = made(N=N)
+    x.requires_grad_(), w.requires_grad_()
+    with route.forced(policy):
+        dx, dw = torch.autograd.grad(T.grouped_mm(x, w, offs=offs).sum(), (x, w))
+    at = [0, *offs.tolist()]
+    total = sum((x[i:j] @ w[g]).sum() for g, (i, j) in enumerate(itertools.pairwise(at)))
+    for ours, theirs in zip((dx, dw), torch.autograd.grad(total, (x, w)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 def test_what_is_torchs():

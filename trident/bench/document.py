@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trident.bench import plots
-from trident.bench.results import OURS, Row
-from trident.bench.summary import LOSS, first_calls, losers, microseconds, percent, rivals_of, summary, times, ways_of
+from trident.bench.results import Row
+from trident.bench.summary import LOSS, first_calls, losers, percent, rivals_of, summary, time_of, times, ways_of
 from trident.cases import CASES
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
@@ -88,7 +88,7 @@ def _family(name: str, rows: Sequence[Row]) -> str:
     for row in of:
         forced = f" ({row.forced.median:.2f})" if row.forced else ""
         ratios = ["refused" if row.refused else times(row, rival) for rival in rivals]
-        numbers = [microseconds(row.seconds[OURS].median), *ratios, percent(row)]
+        numbers = [time_of(row), *ratios, percent(row)]
         body.append([f"`{row.name}`", row.shape, row.way, *numbers, row.where + forced])
     head = ["case", "shape", "way", "time", *(f"x {r}" for r in rivals), "of ceiling", "route (its kernel)"]
     return f"## {name}\n\n{_table(head, body)}"

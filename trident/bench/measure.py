@@ -46,8 +46,12 @@ def blank(workload: Workload, rivals: list[Rival], settings: Settings, machine: 
 
 
 def measure(workload: Workload, rivals: list[Rival], settings: Settings, machine: Machine) -> Row:
+    """A call that raises is named in its row, and does not end the run."""
     row = blank(workload, rivals, settings, machine)
-    _Measured(row, workload, settings).run(rivals)
+    try:
+        _Measured(row, workload, settings).run(rivals)
+    except Exception as error:  # whatever an operator raises, ours or torch's
+        row.refused = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return row
 
 

@@ -58,6 +58,11 @@ def ways_of(rows: Sequence[Row]) -> list[str]:
     return list({row.way: None for row in rows})
 
 
+def time_of(row: Row) -> str:
+    """Of Trident's call; nothing if it raised."""
+    return microseconds(row.seconds[OURS].median) if OURS in row.seconds else ""
+
+
 def microseconds(seconds: float) -> str:
     us = seconds * 1e6
     return f"{us:.1f} us" if us < 1000 else f"{us / 1e3:.2f} ms" if us < 1e6 else f"{us / 1e6:.2f} s"
@@ -81,7 +86,7 @@ def times(row: Row, rival: str) -> str:
 def rate(row: Row) -> str:
     if row.unit == "FLOP/s":
         return f"{row.rate / 1e9:.0f} GFLOP/s" if row.rate < 1e12 else f"{row.rate / 1e12:.1f} TFLOP/s"
-    return f"{row.rate / 1e9:.1f} GB/s"
+    return f"{row.rate / 1e9:.1f} GB/s" if row.rate else ""
 
 
 def percent(row: Row) -> str:
@@ -99,12 +104,11 @@ def size(count: int | None) -> str:
 
 def cells(row: Row, rivals: Sequence[str]) -> list[str]:
     """A row as text: what every table shows, in the order of `HEAD`."""
-    time = row.seconds[OURS].median
     return [
         row.name,
         row.shape,
         row.way,
-        microseconds(time),
+        time_of(row),
         *(("refused" if row.refused else times(row, rival)) for rival in rivals),
         rate(row),
         percent(row),

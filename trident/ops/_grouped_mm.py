@@ -148,6 +148,18 @@ class _GroupedMM(torch.autograd.Function):
         return dx, dw, None
 
 
+class _Dense(torch.autograd.Function):
+    """y. Its gradient is contiguous, as torch's backward wants it."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return dy.contiguous()
+
+
 def _by_groups(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     """By torch's operators: they look at the offsets."""
     at = [0, *offs.tolist()]
@@ -188,9 +200,10 @@ def grouped_mm(
     if route.to_torch(name, mat_a, mat_b, offs, unless=reason, mixed=True, dtypes=DTYPES):
         if reason is None and offs is not None and not known:
             return _by_groups(mat_a, mat_b, offs)
-        return torch.nn.functional.grouped_mm(mat_a, mat_b, offs=offs, bias=bias, out_dtype=out_dtype)
+        y: Tensor = torch.nn.functional.grouped_mm(mat_a, mat_b, offs=offs, bias=bias, out_dtype=out_dtype)
+        return apply(_Dense, y) if reason is None and _learns(mat_a, mat_b) else y
     assert offs is not None  # for mypy
-    y: Tensor = apply(_GroupedMM, mat_a, mat_b, offs)
+    y = apply(_GroupedMM, mat_a, mat_b, offs)
     return y
 
 
@@ -204,12 +217,17 @@ def _kind(x: Tensor, w: Tensor) -> str:
     """The name by which `crossover` knows such a call."""
     if x.dtype.itemsize > 2 or (x.is_cpu and _multiplies_halves()):
         return "grouped_mm (full precision)"
-    with_gradients = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
-    few = x.dim() == 2 and w.dim() == 3 and x.shape[0] < (4 if with_gradients else 8) * w.shape[0]
+    few = x.dim() == 2 and w.dim() == 3 and x.shape[0] < (4 if _learns(x, w) else 8) * w.shape[0]
     return "grouped_mm (few rows)" if few else "grouped_mm"
 
 
+def _learns(x: Tensor, w: Tensor) -> bool:
+    return torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
+
+
 def _torch_takes(x: Tensor, w: Tensor) -> bool:
-    """Do both lie so that torch reads them? (It has no float64.)"""
+    """Do both lie so that torch reads them, and with gradients to come that of the result, too? (It has no float64.)"""
     fits = x.dtype != torch.float64 and x.numel() > 0
+    if _learns(x, w) and w.shape[-1] * w.element_size() % 16 != 0:
+        return False
     return fits and all(sum(stride * t.element_size() % 16 != 0 for stride in t.stride()) <= 1 for t in (x, w))
