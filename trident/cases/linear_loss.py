@@ -72,8 +72,8 @@ def _preferred(
     if kind == "orpo":
         odds = [p.exp() / (1 - p.exp()) for p in (c, r)]
         return -beta * torch.sigmoid((odds[0] / odds[1]).log()).log()
-    p = torch.sigmoid(beta * m - (gamma if kind == "simpo" else 0))
-    return -(1 - smoothing) * p.log() - smoothing * (1 - p).log()
+    z = beta * m - (gamma if kind == "simpo" else 0)
+    return -(1 - smoothing) * F.logsigmoid(z) - smoothing * F.logsigmoid(-z)
 
 
 def _preferences(
