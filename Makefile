@@ -12,9 +12,9 @@ demo: $(VENV)/ready
 CLOCK := wall
 BENCH := $(PYTHON) -m trident bench --backward --clock $(CLOCK)
 bench: $(VENV)/ready
-	$(BENCH) --seconds 0.3 --sizes 4x256,256x1024,2048x2048 --largest 13000000 \
+	$(BENCH) --seconds 0.2 --sizes 4x256,256x1024,2048x2048 --largest 13000000 \
 	    --html out/bench.html --csv out/bench.csv --markdown docs/results.md --readme README.md README.ko.md
-	$(BENCH) --seconds 0.2 --sizes 256x1024 --largest 1100000 --against eager,compile,liger \
+	$(BENCH) --seconds 0.15 --sizes 256x1024 --largest 1100000 --against eager,compile,liger \
 	    --html out/rivals.html --markdown docs/rivals.md
 
 # Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own

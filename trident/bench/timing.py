@@ -32,6 +32,7 @@ def _timed_by(now: Callable[[], float]) -> Timer:
 CLOCKS: dict[str, Timer] = {"wall": _timed_by(time.perf_counter), "cpu": _timed_by(time.thread_time)}
 BLOCK = 1e-3  # seconds that a block of calls lasts at least
 FEWEST, MOST = 7, 41  # rounds
+ENOUGH = 3  # of a second and more each
 
 
 @dataclass
@@ -88,14 +89,15 @@ def no_collection() -> Iterator[None]:
 
 
 def in_turns(variants: Sequence[Variant], timer: Timer, seconds: float) -> dict[str, list[float]]:
-    """Seconds per call of each variant, round by round, in about `seconds` altogether, but FEWEST rounds at least."""
+    """Seconds per call of each variant, round by round, in about `seconds` altogether, but FEWEST rounds at least (of
+    very slow ones ENOUGH)."""
     timers = {v.name: v.timer or timer for v in variants}
     repeats, one_round = {}, 0.0
     for v in variants:
         with v.context():
             repeats[v.name], taken = _repeat(v, timers[v.name])
         one_round += taken
-    rounds = min(MOST, max(FEWEST, int(seconds / max(one_round, 1e-6))))
+    rounds = min(MOST, max(FEWEST if one_round < 1 else ENOUGH, int(seconds / max(one_round, 1e-6))))
     found: dict[str, list[float]] = {v.name: [] for v in variants}
     with no_collection():
         for turn in range(rounds):

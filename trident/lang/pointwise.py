@@ -23,10 +23,13 @@ SIXTH = tl.constexpr(0.16666666666666666)
 @triton.jit
 def expm1(x):
     """exp(x) - 1, relatively accurate near 0: there x (1 + x/2 (1 + x/3 (1 + ...))) to the rounding of the dtype."""
-    TERMS: tl.constexpr = 15 if x.dtype == tl.float64 else 9
-    series = tl.full(x.shape, 1.0, x.dtype)
-    for k in tl.static_range(TERMS, 1, -1):
-        series = series * x * (1.0 / k) + 1
+    if x.dtype == tl.float64:
+        series = tl.full(x.shape, 1.0, x.dtype)
+        for k in tl.static_range(15, 1, -1):
+            series = series * x * (1.0 / k) + 1
+    else:  # the same, a product for each term
+        series = ((x * (1 / 40320) + 1 / 5040) * x + 1 / 720) * x + 1 / 120
+        series = (((series * x + 1 / 24) * x + 1 / 6) * x + 0.5) * x + 1
     return tl.where(tl.abs(x) < 0.5, x * series, tl.exp(x) - 1)
 
 
@@ -49,8 +52,16 @@ def sigmoid_grad(dy, y, A, B):
 
 @triton.jit
 def tanh(x, A, B):
-    e = expm1(2 * tl.where(x > 20, 20.0, x))  # tanh(20) rounds to 1, even in float64
-    return e / (e + 2)
+    """e / (e + 2) with e = expm1(2 x); in float32 1 - 2 / (exp(2 x) + 1), and near 0 Cephes' polynomial (Moshier)."""
+    if x.dtype == tl.float64:
+        e = expm1(2 * tl.where(x > 20, 20.0, x))  # tanh(20) rounds to 1, even in float64
+        t = e / (e + 2)
+    else:
+        z, size = x * x, tl.abs(x)
+        p = (((z * -5.70498872745e-3 + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z
+        large = 1 - 2 / (tl.exp(2 * size) + 1)
+        t = tl.where(size < 0.625, x * ((p - 3.33332819422e-1) * z + 1), tl.where(x < 0, -large, large))
+    return t
 
 
 @triton.jit
