@@ -92,6 +92,19 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
     def log_erfc(t: mp.mpf) -> mp.mpf:
         return mp.log(mp.erfc(t))
 
+    def scaled_erfc(pivot: float) -> Real:
+        """(a + 1/2) e^(a^2) erfc(a), less a number near it, of t = (a - pivot) / (a + pivot)."""
+
+        def g(t: mp.mpf) -> mp.mpf:
+            a = pivot * (1 + t) / (1 - t)
+            return (a + one / 2) * mp.exp(a * a) * mp.erfc(a) - mp.mpf(ERFC_BASE)
+
+        return g
+
+    def turned(pivot: float, end: float) -> tuple[float, float]:
+        """t from ERFC_START to the end."""
+        return (ERFC_START - pivot) / (ERFC_START + pivot), (end - pivot) / (end + pivot)
+
     def flat(x: mp.mpf) -> mp.mpf:
         return one
 
@@ -116,7 +129,16 @@ def fits() -> list[tuple[str, Real, Real, int, float, float]]:
         ("ERF_SMALL_F64", erf_ratio, flat, 13, 0, cut),
         ("ERF_LARGE_F32", log_erfc, lambda t: mp.erfc(t) + mp.mpf("1e-9"), 9, cut, 4.0),
         ("ERF_LARGE_F64", log_erfc, lambda t: mp.erfc(t) + mp.mpf("1e-18"), 22, cut, 6.0),
+        ("ERFC_F32", scaled_erfc(ERFC_PIVOT_F32), flat, 10, *turned(ERFC_PIVOT_F32, ERFC_END_F32)),
+        ("ERFC_F64", scaled_erfc(ERFC_PIVOT_F64), flat, 22, *turned(ERFC_PIVOT_F64, ERFC_END_F64)),
     ]
+
+
+# erfc(a) = e^(-a^2) (ERFC_BASE + P(t)) / (a + 1/2) from the start to where results have reached 0, of float32 and of
+# float64; pivots near the middle, by ratio, need the fewest terms
+ERFC_BASE, ERFC_START = 19 / 32, 0.6875
+ERFC_PIVOT_F32, ERFC_END_F32 = 2.5, 10.25
+ERFC_PIVOT_F64, ERFC_END_F64 = 3.0, 28.0
 
 
 ERF_STEP = 33 / 128  # 15.5 steps reach 3.996, where erf rounds to 1
@@ -152,9 +174,17 @@ def print_erf_pieces() -> None:
     print(")", flush=True)
 
 
+def print_erfc_places() -> None:
+    print("# by choice: see tools/minimax.py")
+    for name in ("BASE", "START", "PIVOT_F32", "PIVOT_F64", "END_F32", "END_F64"):
+        print(f"ERFC_{name} = {globals()[f'ERFC_{name}']}")
+
+
 def main(names: Sequence[str]) -> None:
     if not names or "ERF_PIECES_F32" in names:
         print_erf_pieces()
+    if not names or "ERFC_F64" in names:
+        print_erfc_places()
     for name, f, weight, terms, low, high in fits():
         if names and name not in names:
             continue

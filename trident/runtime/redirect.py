@@ -7,7 +7,7 @@ with the mode on, each attribute of a tensor that they read would cost a microse
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -32,12 +32,23 @@ TARGETS: dict[Any, Target] = {}  # torch's function, as `__torch_function__` get
 
 
 _compiling, _top_hooks = torch.compiler.is_compiling, torch._C._autograd._top_saved_tensors_default_hooks
+_ORDINARY = frozenset({torch.Tensor, torch.nn.Parameter})
+_NOBODYS = (torch.Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
+
+
+def _somebodys(types: Iterable[type]) -> bool:
+    """Has one of these classes a `__torch_function__` of its own? It is to hear of torch's function, not of ours."""
+    return any(getattr(t.__torch_function__, "__func__", t.__torch_function__) not in _NOBODYS for t in types)  # type: ignore[attr-defined]
 
 
 class Redirect(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         target = TARGETS.get(func)
-        if target is not None and len(args) <= target.positional:
+        if (
+            target is not None
+            and len(args) <= target.positional
+            and (_ORDINARY.issuperset(types) or not _somebodys(types))
+        ):
             if not _compiling() and (hooks := _top_hooks(True)) is not None:
                 _mark_checkpoint(hooks)
             if not kwargs:

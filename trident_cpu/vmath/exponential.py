@@ -1,4 +1,4 @@
-"""exp, exp2, expm1, sinh, cosh, tanh, erf: x = n ln2 + r with |r| <= ln2/2, a polynomial in r, and a power of two."""
+"""exp, exp2, expm1, sinh, cosh, tanh, erf, erfc: x = n ln2 + r, |r| <= ln2/2, a polynomial in r, and a power of two."""
 
 from __future__ import annotations
 
@@ -44,11 +44,23 @@ def _reduced(b: Builder, x: Vector, n: Vector) -> Vector:
     return b.fma(n, -form.ln2_low, b.fma(n, -form.ln2_high, x))
 
 
+def _reduced_in_two(b: Builder, x: Vector, n: Vector) -> tuple[Vector, Vector]:
+    """(r, what rounding took from it)."""
+    form = FORMATS[x.kind]
+    first = b.fma(n, -form.ln2_high, x)
+    r = b.fma(n, -form.ln2_low, first)
+    return r, b.fma(n, -form.ln2_low, first - r)
+
+
 def _exp_minus_1(b: Builder, r: Vector) -> Vector:
     """e^r - 1 for |r| <= ln2/2, relative to e^r. Odd and even powers apart: a chain of them is what takes the time."""
-    coefficients, square = _EXP[r.kind], r * r
-    tail = b.fma(b.pairs(coefficients, r, square), r, 0.5)
-    return b.fma(tail, square, r)
+    square = r * r
+    return b.fma(_exp_tail(b, r, square), square, r)
+
+
+def _exp_tail(b: Builder, r: Vector, square: Vector) -> Vector:
+    """(e^r - 1 - r) / r^2."""
+    return b.fma(b.pairs(_EXP[r.kind], r, square), r, 0.5)
 
 
 _SIXTEENTHS = tuple(2.0 ** (i / 16) for i in range(16))
@@ -104,9 +116,7 @@ def expm1(b: Builder, x: Vector) -> Vector:
     form, bounded = FORMATS[x.kind], b.at_most(x, _EXP_RANGE[x.kind][1])
     bounded = b.at_least(bounded, -60.0)
     n, k = _nearest(b, bounded, _LOG2E)
-    first = b.fma(n, -form.ln2_high, bounded)
-    r = b.fma(n, -form.ln2_low, first)
-    lost = b.fma(n, -form.ln2_low, first - r)  # what rounding took from r
+    r, lost = _reduced_in_two(b, bounded, n)
     tail = b.fma(b.polynomial(_EXP[x.kind], r), r, 0.5)
     low = b.fma(tail * r, r, lost)
     scale = _power(b, k - 1, x.kind)
@@ -178,3 +188,60 @@ def erf(b: Builder, x: Vector) -> Vector:
     small = b.fma(b.polynomial(small_table, x * x), x, x)
     large = 1.0 - _small_exp(b, b.polynomial(large_table, b.at_most(size, limit)))
     return b.select(size < 1.0, small, b.copysign(large, x))
+
+
+# terms of G - 19/32 in t = (a - pivot) / (a + pivot), the pivot, and where results have reached 0
+_ERFC = {
+    "f32": (table.ERFC_F32, table.ERFC_PIVOT_F32, table.ERFC_END_F32),
+    "f64": (table.ERFC_F64, table.ERFC_PIVOT_F64, table.ERFC_END_F64),
+}
+
+
+def erfc(b: Builder, x: Vector) -> Vector:
+    """1 - erf below 11/16, 1 - x in two parts; above, of a = |x|, e^(-a^2) G / (a + 1/2), or 2 less that for x < 0."""
+    size, end = abs(x), _ERFC[x.kind][2]
+    negative = x < 0.0
+    whole = 1.0 - x
+    lost = (1.0 - whole) - x
+    near = whole + b.fma(-x, b.polynomial(_ERF[x.kind][0], x * x), lost)
+    # at -6 the result is 2 already; to compute what comes to nothing would take an assist of the CPU
+    known = size > b.select(negative, b.constant(6.0, x.kind), end)
+    far = _erfc_far(b, b.select(known, 6.0, size))
+    far = b.select(negative, 2.0 - far, b.select(known, 0.0, far))
+    return b.select(size < table.ERFC_START, near, far)
+
+
+def _erfc_far(b: Builder, a: Vector) -> Vector:
+    """G = (a + 1/2) e^(a^2) erfc(a) is 0.56 to 0.64. Products and the quotient are carried in two parts."""
+    terms, pivot, _ = _ERFC[a.kind]
+    n, k, power, power_low = _exp_of_minus_square(b, a)
+    divisor, other = a + 0.5, a + pivot
+    divisor_low = 0.5 - (divisor - a)
+    inverse_of_both = 1.0 / (divisor * other)
+    inverse = inverse_of_both * other
+    t = (a - pivot) * (inverse_of_both * divisor)
+    small = b.pairs(terms, t, t * t)
+    g = small + table.ERFC_BASE
+    g_low = small - (g - table.ERFC_BASE)
+    product = power * g
+    product_low = b.fma(power, g, -product) + b.fma(power, g_low, power_low * g)
+    quotient = product * inverse
+    rest = b.fma(-quotient, divisor, product) + b.fma(-quotient, divisor_low, product_low)
+    value = b.fma(rest, inverse, quotient)
+    if b.avx512:
+        return b.scale(value, n)
+    half = k >> 1
+    return value * _power(b, half, a.kind) * _power(b, k - half, a.kind)
+
+
+def _exp_of_minus_square(b: Builder, a: Vector) -> tuple[Vector, Vector, Vector, Vector]:
+    """(n, k, p, p's rest): e^(-a^2) = 2^n (p + rest), where k is n as an integer."""
+    square = a * a
+    n, k = _nearest(b, square, -_LOG2E)
+    r, lost = _reduced_in_two(b, -square, n)
+    lost = lost - b.fma(a, a, -square)
+    start = r + 1.0
+    tail = _exp_tail(b, r, r * r) * (r * r)
+    tail = tail + b.fma(lost, start + tail, r - (start - 1.0))
+    power = start + tail
+    return n, k, power, tail - (power - start)
