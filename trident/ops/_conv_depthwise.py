@@ -33,9 +33,11 @@ def _row_of_taps(
     """b_z plus taps along W, `next` apart in x and `between` in w."""
     if WIDTH:
         for j in tl.static_range(WIDTH):
-            exists = True if ALL else j < taps
-            b_x = _tap(x_row, in_rows & exists, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
-            b_z += b_x * load(w_row + j * between, in_w & exists)
+            of_x, of_w = in_rows, in_w
+            if not ALL:
+                of_x, of_w = in_rows & (j < taps), in_w & (j < taps)
+            b_x = _tap(x_row, of_x, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
+            b_z += b_x * load(w_row + j * between, of_w)
     else:
         for j in range(taps):
             b_x = _tap(x_row, in_rows, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
