@@ -35,7 +35,8 @@ def _row_of_taps(
         for j in tl.static_range(WIDTH):
             of_x, of_w = in_rows, in_w
             if not ALL:
-                of_x, of_w = in_rows & (j < taps), in_w & (j < taps)
+                exists = tl.full((1, 1), j, tl.int32) < taps  # scalar booleans are integers to the interpreter
+                of_x, of_w = in_rows & exists, in_w & exists
             b_x = _tap(x_row, of_x, first + j * next, cols, in_cols, W, C, STEP, step, LAST)
             b_z += b_x * load(w_row + j * between, of_w)
     else:
