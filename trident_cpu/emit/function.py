@@ -13,7 +13,7 @@ from trident_cpu.analysis.uses import Dependencies, defined_in, free_values, is_
 from trident_cpu.emit.bounds import bounds_of_accesses
 from trident_cpu.emit.buffers import Arena, View
 from trident_cpu.emit.builder import Builder
-from trident_cpu.emit.dot import operand_view
+from trident_cpu.emit.dot import compute_element, operand_view
 from trident_cpu.emit.guard import guard
 from trident_cpu.emit.nest import emit_nest, store_everywhere
 from trident_cpu.emit.pointwise import Call, Pointwise
@@ -83,11 +83,22 @@ class FunctionEmitter:
     def where(self, op: Op | None) -> str:
         return self.state.module.where(op) if op is not None else ""
 
+    def only_dot(self, value: Value) -> Op | None:
+        """The dot that multiplies a tile, and does so alone."""
+        users = self.deps.users.get(value, [])
+        one = len(users) == 1 and users[0].name == "tt.dot" and value is not users[0].operands[2]
+        return users[0] if one else None
+
+    def view_element(self, value: Value) -> str:
+        """What `new_view` stores."""
+        dot = self.only_dot(value)
+        return compute_element(self, dot) if dot is not None else value.type.element
+
     def new_view(self, value: Value, element: str | None = None) -> View:
         """A buffer for a tile; laid out for the dot kernel where a dot is its only reader."""
-        users = self.deps.users.get(value, [])
-        if element is None and len(users) == 1 and users[0].name == "tt.dot" and value is not users[0].operands[2]:
-            return operand_view(self, users[0], value)
+        dot = self.only_dot(value)
+        if element is None and dot is not None:
+            return operand_view(self, dot, value)
         return self.arena.new(element or value.type.element, value.type.shape)
 
     def guard(self, op: Op, pointer: Val, element: str, mask: Val | None, ctx: Context) -> Val | None:
