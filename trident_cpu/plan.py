@@ -290,6 +290,9 @@ class Planner:
             smaller = value.type.size * 2 <= _size(step.shape)
         elif step.op.name == "tt.dot":
             smaller = value.type.size * 2 <= step.op.results[0].type.size and self.deps.together(value, step.op)
+        elif step.op.name == "scf.if":  # what a branch keeps is there in that branch only
+            users = self.deps.users[value]
+            smaller = not any(set(users) <= set(region.walk()) for region in step.op.regions)
         else:
             smaller = step.op.name in ("scf.for", "scf.while")
         if any(self.made_by.get(leaf) == at for leaf in self.deps.leaves(value)):
