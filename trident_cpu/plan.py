@@ -70,6 +70,9 @@ class Planner:
         for op in ops:
             if is_lazy(op) or kind(op.name) == "end":
                 continue
+            if op.name == "tt.dot":
+                for value in op.operands[:2]:
+                    self.place_operand(op, value)
             self.place(op)
         pending = list(updates)
         out = list(live_out)
@@ -119,6 +122,30 @@ class Planner:
             if needed or not self.may_pass(op, step):
                 return None
         return None
+
+    def place_operand(self, dot: Op, value: Value) -> None:
+        """A costly operand of a product is made in a nest, where what it shares with others is worked out once."""
+        if value.op is not None and value.op.name == "tt.trans":
+            value = value.op.operands[0]
+        op = value.op
+        if op is None or kind(op.name) != "pointwise" or self.deps.cost(value) < KEEP_COST:
+            return
+        if not self.deps.together(value, dot):
+            return
+        leaves = self.leaves_of([value])
+        for at in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[at]
+            needed = {leaf for leaf in leaves if self.made_by.get(leaf) == at}
+            if isinstance(step, Nest) and step.shape == value.type.shape:
+                registers = step.registers()
+                if all(leaf in registers and leaves[leaf] for leaf in needed):
+                    if value not in step.keep:
+                        step.keep.append(value)
+                        merge(self.leaf_sets[at], leaves)
+                    return
+            if needed:
+                break
+        self.append(Nest(value.type.shape, keep=[value]), leaves, ())
 
     def place_update(self, pair: tuple[Value, Value], later: list[Value]) -> None:
         """Join the update of a carried tile to a nest, if nothing after that nest reads the old value."""
@@ -261,6 +288,11 @@ class Planner:
             return False
         if isinstance(step, Nest):
             smaller = value.type.size * 2 <= _size(step.shape)
+        elif step.op.name == "tt.dot":
+            smaller = value.type.size * 2 <= step.op.results[0].type.size and self.deps.together(value, step.op)
+        elif step.op.name == "scf.if":  # what a branch keeps is there in that branch only
+            users = self.deps.users[value]
+            smaller = not any(set(users) <= set(region.walk()) for region in step.op.regions)
         else:
             smaller = step.op.name in ("scf.for", "scf.while")
         if any(self.made_by.get(leaf) == at for leaf in self.deps.leaves(value)):

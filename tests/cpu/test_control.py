@@ -258,3 +258,52 @@ def test_a_load_sees_the_store_before_it() -> None:
     want = x.flip(0) * 2
     launch(store_then_load_kernel, (1,), x, y, BLOCK=256)
     assert torch.equal(x, want)
+
+
+@triton.jit
+def kept_kernel(x, y, z, flag, WAY: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    """A costly row, v = exp(x), is kept by the branch that spreads it over y, and read after it or instead of it."""
+    at, m = tl.arange(0, N), tl.arange(0, M)[:, None]
+    tile = y + m * N + at[None, :]
+    v = tl.exp(tl.load(x + at))
+    if WAY == "after":
+        if flag > 1:
+            tl.store(tile, v[None, :] + m)
+    elif WAY == "else":
+        if flag > 1:
+            tl.store(tile, v[None, :] + m)
+        else:
+            tl.store(tile, v[None, :] + 2 * m)
+    elif WAY == "return":
+        if flag > 1:
+            tl.store(tile, v[None, :] + m)
+            return
+        tl.store(tile, v[None, :] + 2 * m)
+    elif WAY == "scan":
+        if flag > 1:
+            tl.store(y + at, tl.cumsum(v, 0))
+    else:
+        if flag > 1:
+            v2 = tl.exp(tl.load(x + m * 0 + at[None, :]))
+            tl.store(tile, tl.dot(v2, tl.trans(v2)))
+    tl.store(z + at, v)
+
+
+@pytest.mark.parametrize("flag", [0, 3])
+@pytest.mark.parametrize("way", ["after", "else", "return", "scan", "dot"])
+def test_what_a_branch_keeps_is_not_read_elsewhere(way: str, flag: int) -> None:
+    n = 64
+    x = torch.randn(n)
+    y, z = torch.zeros(n, n), torch.zeros(n)
+    for used in (torch.zeros(n), torch.full((n,), torch.nan)):  # other numbers in the memory that is not to be read
+        launch(kept_kernel, (1,), used, torch.zeros(n, n), torch.zeros(n), 3, WAY=way, M=n, N=n)
+        launch(kept_kernel, (1,), x, y, z, flag, WAY=way, M=n, N=n)
+        m, v = torch.arange(n)[:, None], x.exp()
+        if way in ("else", "return"):
+            torch.testing.assert_close(y, v + m * (1 if flag else 2))
+        elif flag and way == "after":
+            torch.testing.assert_close(y, v + m)
+        elif flag and way == "scan":
+            torch.testing.assert_close(y[0], v.cumsum(0))
+        if not (flag and way == "return"):
+            torch.testing.assert_close(z, v)

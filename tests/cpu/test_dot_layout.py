@@ -34,6 +34,70 @@ def test_dot(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
 
 
 @triton.jit
+def turned_kernel(
+    a, b, d, M, N, K, LEFT: tl.constexpr, RIGHT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr
+):
+    m, n, k = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, BK)
+    if LEFT == "trans":
+        b_a = tl.trans(tl.load(a + k[:, None] * M + m[None, :], (k < K)[:, None] & (m < M)[None, :], other=0))
+    elif LEFT == "columns":
+        b_a = tl.load(a + k[None, :] * M + m[:, None], (k < K)[None, :] & (m < M)[:, None], other=0)
+    else:
+        b_a = tl.load(a + m[:, None] * K + k[None, :], (k < K)[None, :] & (m < M)[:, None], other=0)
+    if RIGHT == "trans":
+        b_b = tl.trans(tl.load(b + n[:, None] * K + k[None, :], (n < N)[:, None] & (k < K)[None, :], other=0))
+    elif RIGHT == "columns":
+        b_b = tl.load(b + n[None, :] * K + k[:, None], (n < N)[None, :] & (k < K)[:, None], other=0)
+    else:
+        b_b = tl.load(b + k[:, None] * N + n[None, :], (n < N)[None, :] & (k < K)[:, None], other=0)
+    OUT: tl.constexpr = tl.int32 if b.dtype.element_ty == tl.int8 else d.dtype.element_ty
+    tl.store(d + m[:, None] * N + n[None, :], tl.dot(b_a, b_b, out_dtype=OUT), (m < M)[:, None] & (n < N)[None, :])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int8], ids=str)
+@pytest.mark.parametrize("shape", [(16, 16, 16), (5, 19, 30), (100, 128, 64)], ids=str)
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("rows", "trans"), ("rows", "columns"), ("columns", "columns"), ("trans", "columns"), ("trans", "rows")],
+)
+def test_turned_operands(left: str, right: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    M, N, K = shape
+    a, b = torch.randint(-8, 9, (M, K)).to(dtype), torch.randint(-8, 9, (K, N)).to(dtype)
+    d = torch.zeros(M, N, dtype={torch.int8: torch.int32, torch.float64: torch.float64}.get(dtype, torch.float32))
+    given = (a if left == "rows" else a.t().contiguous()), (b if right == "rows" else b.t().contiguous())
+    block = {f"B{name}": max(16, triton.next_power_of_2(n)) for name, n in zip("MNK", shape, strict=True)}
+    launch(turned_kernel, (1,), *given, d, M, N, K, LEFT=left, RIGHT=right, **block)
+    assert torch.equal(d, (a.double() @ b.double()).to(d.dtype))
+
+
+@triton.jit
+def shared_kernel(x, y, p, q, r, steps, N: tl.constexpr):
+    """p = sum e x, q = sum eᵀ x, r = sum e, of e = exp(y + step): e is multiplied from both sides."""
+    at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    b_x = tl.load(x + at)
+    b_p, b_q, b_r = tl.zeros((N, N), tl.float32), tl.zeros((N, N), tl.float32), tl.zeros((N, N), tl.float32)
+    for step in range(steps):
+        b_e = tl.exp(tl.dot(b_x, tl.trans(tl.load(y + at))) + step)
+        b_p = tl.dot(b_e, b_x, b_p)
+        b_q = tl.dot(tl.trans(b_e), b_x, b_q)
+        b_r += b_e
+    tl.store(p + at, b_p)
+    tl.store(q + at, b_q)
+    tl.store(r + at, b_r)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("n", [16, 64])
+def test_operand_of_several_products(n: int, steps: int) -> None:
+    x, y = torch.randn(2, n, n) / n**0.5
+    p, q, r = (torch.full((n, n), torch.nan) for _ in range(3))
+    launch(shared_kernel, (1,), x, y, p, q, r, steps, N=n)
+    e = sum((torch.exp(x.double() @ y.double().T + step) for step in range(steps)), torch.zeros(n, n).double())
+    for ours, theirs in ((p, e @ x.double()), (q, e.T @ x.double()), (r, e)):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@triton.jit
 def half_dot_kernel(a, b, d, N: tl.constexpr):
     at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
     tl.store(d + at, tl.dot(tl.load(a + at), tl.load(b + at), out_dtype=tl.float16))

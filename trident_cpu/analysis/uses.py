@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from trident_cpu.emit.values import is_squeeze
-from trident_cpu.ir import Block, Function, Op, Value
+from trident_cpu.ir import Block, Function, Op, Region, Value
 from trident_cpu.ops import cost, kind
 
 
@@ -44,6 +44,7 @@ class Dependencies:
             for value in [*op.operands, *(v for _, passed in op.successors for v in passed)]:
                 self.use_count[value] = self.use_count.get(value, 0) + 1
                 self.users.setdefault(value, []).append(op)
+        self.block_of = {op: block for block in blocks(function.body) for op in block.ops}
         self._leaves: dict[Value, dict[Value, bool]] = {}
         self._cost: dict[Value, float] = {}
         self.extra: dict[Value, tuple[Value, ...]] = {}  # inductions and aliases: what a block argument stands for
@@ -73,6 +74,10 @@ class Dependencies:
         self._leaves.clear()
         self._cost.clear()
 
+    def together(self, value: Value, op: Op) -> bool:
+        """Is the value made in the block of `op`, so that wherever it may be read `op` has run if it stands before?"""
+        return value.op is not None and self.block_of.get(value.op) is self.block_of.get(op)
+
     def cost(self, value: Value) -> float:
         """Relative cost per element of evaluating a value again; the sum over its tree."""
         found = self._cost.get(value)
@@ -96,6 +101,15 @@ class Dependencies:
                 total *= op.operands[0].type.size / value.type.size
         self._cost[value] = min(total, 1e6)
         return self._cost[value]
+
+
+def blocks(region: Region) -> Iterator[Block]:
+    """Those of the region and of all regions in it."""
+    for block in region.blocks:
+        yield block
+        for op in block.ops:
+            for inner in op.regions:
+                yield from blocks(inner)
 
 
 def defined_in(block: Block) -> set[Value]:

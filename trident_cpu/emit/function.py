@@ -13,7 +13,7 @@ from trident_cpu.analysis.uses import Dependencies, defined_in, free_values, is_
 from trident_cpu.emit.bounds import bounds_of_accesses
 from trident_cpu.emit.buffers import Arena, View
 from trident_cpu.emit.builder import Builder
-from trident_cpu.emit.dot import operand_view
+from trident_cpu.emit.dot import compute_element, operand_view
 from trident_cpu.emit.guard import guard
 from trident_cpu.emit.nest import emit_nest, store_everywhere
 from trident_cpu.emit.pointwise import Call, Pointwise
@@ -25,7 +25,8 @@ from trident_cpu.emit.values import Context, Map, Val
 from trident_cpu.errors import CompileError, UnsupportedOp
 from trident_cpu.features import Features
 from trident_cpu.ir import Block, Function, Module, Op, Value
-from trident_cpu.plan import Nest, Planner
+from trident_cpu.ops import kind
+from trident_cpu.plan import KEEP_COST, Nest, Planner
 
 GRID = (
     "i32 %pid.x, i32 %pid.y, i32 %pid.z, i32 %grid.x, i32 %grid.y, i32 %grid.z, i1 %stream, "
@@ -83,11 +84,22 @@ class FunctionEmitter:
     def where(self, op: Op | None) -> str:
         return self.state.module.where(op) if op is not None else ""
 
+    def only_dot(self, value: Value) -> Op | None:
+        """The dot that multiplies a tile, and does so alone."""
+        users = self.deps.users.get(value, [])
+        one = len(users) == 1 and users[0].name == "tt.dot" and value is not users[0].operands[2]
+        return users[0] if one else None
+
+    def view_element(self, value: Value) -> str:
+        """What `new_view` stores."""
+        dot = self.only_dot(value)
+        return compute_element(self, dot) if dot is not None else value.type.element
+
     def new_view(self, value: Value, element: str | None = None) -> View:
         """A buffer for a tile; laid out for the dot kernel where a dot is its only reader."""
-        users = self.deps.users.get(value, [])
-        if element is None and len(users) == 1 and users[0].name == "tt.dot" and value is not users[0].operands[2]:
-            return operand_view(self, users[0], value)
+        dot = self.only_dot(value)
+        if element is None and dot is not None:
+            return operand_view(self, dot, value)
         return self.arena.new(element or value.type.element, value.type.shape)
 
     def guard(self, op: Op, pointer: Val, element: str, mask: Val | None, ctx: Context) -> Val | None:
@@ -100,13 +112,15 @@ class FunctionEmitter:
             raise CompileError(f"trident_cpu: internal error: scalar {value} is not emitted")
         return found
 
-    def materialise(self, value: Value) -> View:
-        """A tile's view, made now if it is lazy."""
+    def materialise(self, value: Value, reader: Op | None = None) -> View:
+        """A tile's view, made now if it is lazy; for others than `reader`, too, unless that stands in another block."""
         while value in self.aliases:
             value = self.aliases[value]
         if value not in self.views:
             view = self.new_view(value)
             store_everywhere(self, value, view)
+            if reader is not None and not self.deps.together(value, reader):
+                return view
             self.views[value] = view
         return self.views[value]
 
@@ -213,6 +227,22 @@ class FunctionEmitter:
                 continue
             self.branch(end, blocks, order, i, slots)
 
+    def costly(self, values: Iterable[Value]) -> list[Value]:
+        """What blocks keep once they evaluated it, of what the values rest on."""
+        found, seen, stack = [], set(), list(values)
+        while stack:
+            value = stack.pop()
+            if value in seen or not is_lazy(value.op):
+                continue
+            seen.add(value)
+            assert value.op is not None
+            tile = value.type.is_tile and not value.type.is_pointer and kind(value.op.name) == "pointwise"
+            if tile and self.deps.cost(value) >= KEEP_COST:
+                found.append(value)
+            else:
+                stack += value.op.operands
+        return found
+
     def one_block(self, block: Block, shared: list[Value]) -> Op:
         """A top-level block; `shared`: what later blocks read of it."""
         end = block.ops[-1]
@@ -221,6 +251,8 @@ class FunctionEmitter:
         for value in shared:  # a later block cannot evaluate what rests on this block's registers
             if value.type.is_tile and not is_lazy(value.op) and value not in self.views:
                 self.materialise(value)
+        for value in self.costly(shared):  # one of these blocks would keep it, and others read what it kept
+            self.materialise(value)
         if end.name == "tt.return":
             self.emit_return(end)
         return end

@@ -98,7 +98,7 @@ def emit_cat(fe: FunctionEmitter, op: Op) -> None:
 def emit_unsplat(fe: FunctionEmitter, op: Op) -> None:
     value = op.operands[0]
     nothing = (None,) * len(value.type.shape)
-    fe.scalars[op.results[0]] = load_view(fe, fe.materialise(value), nothing, scalar_context()).text
+    fe.scalars[op.results[0]] = load_view(fe, fe.materialise(value, op), nothing, scalar_context()).text
 
 
 def emit_histogram(fe: FunctionEmitter, op: Op) -> None:

@@ -18,8 +18,10 @@ from trident_cpu.emit.memory import Access
 from trident_cpu.emit.padding import Padding
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.stream import may_start, streamable, streams_always
+from trident_cpu.emit.transpose import column, side, squares, store_turned
+from trident_cpu.emit.transpose import fits as fits_turned
 from trident_cpu.emit.types import size
-from trident_cpu.emit.values import Context, evaluate, store_view
+from trident_cpu.emit.values import Context, Val, evaluate, store_view
 from trident_cpu.ir import Op, Value
 from trident_cpu.plan import Nest
 
@@ -32,6 +34,7 @@ CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
 JAM = 4  # rows that are added at once where sums over rows are made in memory
+TURN = 8.0  # relative cost of storing a vector that is turned round in registers
 NARROW = 256  # bytes of such rows: longer ones are streams far apart, which main memory gives more slowly
 
 
@@ -72,7 +75,9 @@ class NestEmitter:
             lanes = min(self.most_lanes, extent)
             per_vector = 4.0 + sum(self.access_cost(op.operands[0], dim, lanes) for op in self.nest.members)
             per_vector += self.buffers_cost(dim, lanes)
-            if dim != len(self.shape) - 1 and (self.nest.keep or self.nest.updates):
+            if dim == len(self.shape) - 2 and self.may_turn(dim):
+                per_vector += TURN * len(self.nest.keep)
+            elif dim != len(self.shape) - 1 and (self.nest.keep or self.nest.updates):
                 per_vector += 1.5 * lanes * (len(self.nest.keep) + len(self.nest.updates))
             total = per_vector * prod(self.shape) / lanes
             for op in self.nest.members:
@@ -81,6 +86,18 @@ class NestEmitter:
             if total < best_cost * 0.99:
                 best, best_cost = dim, total
         return best
+
+    def may_turn(self, dim: int) -> bool:
+        """Is the nest nothing but loads of consecutive elements along `dim`, kept in memory?"""
+        nest, n = self.nest, side(self.fe)
+        return (
+            not self.brief
+            and bool(nest.keep)
+            and not nest.updates
+            and all(op.name == "tt.load" and self.fe.strides.of(op.operands[0], dim) == 1 for op in nest.members)
+            and min(self.shape[-2:]) >= n
+            and all(size(self.fe.view_element(value)) == 4 for value in nest.keep)
+        )
 
     def access_cost(self, address: Value, dim: int, lanes: int) -> float:
         if not address.type.is_pointer:
@@ -117,10 +134,31 @@ class NestEmitter:
         for reduction in self.reductions:
             reduction.prepare(self.shape, self.ways)
         outer = [d for d in range(len(self.shape)) if d != self.vector_dim]
-        self.level(outer)
+        if self.vector_dim == len(self.shape) - 2 and self.may_turn(self.vector_dim) and self.turns():
+            squares(fe, self.shape, self.square)
+        else:
+            self.level(outer)
         for reduction in self.reductions:
             reduction.publish()
         self.detours.finish()
+
+    def turns(self) -> bool:
+        return not self.detours.found and all(fits_turned(self.fe, self.fe.views[value]) for value in self.nest.keep)
+
+    def square(self, index: list[str]) -> None:
+        """Loads along the last dimension but one, stores along the last."""
+        fe, nest = self.fe, self.nest
+        columns: dict[Value, list[Val]] = {value: [] for value in nest.keep}
+        for k in range(side(fe)):
+            ctx = column(fe, self.shape, index, k)
+            ctx.producing = self.producing
+            access = Access(fe, ctx)
+            for op in nest.members:
+                ctx.memo[(op.results[0], ctx.identity)] = access.load(op)
+            for value, found in columns.items():
+                found.append(evaluate(fe, value, ctx.identity, ctx))
+        for value, found in columns.items():
+            store_turned(fe, fe.views[value], index, found)
 
     def level(self, outer: list[int]) -> None:
         if not outer:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def emit_scan(fe: FunctionEmitter, op: Op) -> None:
-    sources = [fe.materialise(v) for v in op.operands]
+    sources = [fe.materialise(v, op) for v in op.operands]
     results = [fe.new_view(r, r.type.element) for r in op.results]
     Scan(fe, op, sources, results).run()
     for result, view in zip(op.results, results, strict=True):

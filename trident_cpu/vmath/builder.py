@@ -193,17 +193,19 @@ class Builder:
             value = self.fma(value, square, pair)
         return value
 
-    def scale(self, x: Vector, n: Vector) -> Vector:
-        """x * 2^floor(n), rounded once, by one instruction of AVX-512."""
+    def scale(self, x: Vector, n: Vector, where: Vector | None = None) -> Vector:
+        """x * 2^floor(n), rounded once, by one instruction of AVX-512; 0 where not `where`."""
         kind, lanes = x.kind, _REGISTER[x.kind]
         symbol = f"@llvm.x86.avx512.mask.scalef.p{'s' if kind == 'f32' else 'd'}.512"
         vector = f"<{lanes} x {_SCALARS[kind]}>"
         self.intrinsics.add(f"declare {vector} {symbol}({vector}, {vector}, {vector}, i{lanes}, i32)")
-        return self._by_registers(
-            kind,
-            lambda x, n: f"call {vector} {symbol}({vector} {x}, {vector} {n}, {vector} {x}, i{lanes} -1, i32 4)",
-            x, n,
-        )  # fmt: skip
+
+        def scaled(x: str, n: str, where: str | None = None) -> str:
+            bits = "-1" if where is None else self._line(f"bitcast <{lanes} x i1> {where} to i{lanes}")
+            zero = f"{vector} zeroinitializer"
+            return f"call {vector} {symbol}({vector} {x}, {vector} {n}, {zero}, i{lanes} {bits}, i32 4)"
+
+        return self._by_registers(kind, scaled, x, n, *([] if where is None else [where]))
 
     def look_up(self, table: Sequence[float], places: Vector) -> Vector:
         """table[places % 16] of float32, by one instruction of AVX-512."""
@@ -217,7 +219,7 @@ class Builder:
     def _by_registers(self, kind: str, instruction: Callable[..., str], *operands: Vector) -> Vector:
         """An instruction that LLVM knows for 512-bit registers only, on operands cut into, or filled up to, those."""
         lanes, starts = _REGISTER[kind], range(0, self.width, _REGISTER[kind])
-        parts = [self._line(instruction(*(self._register(o, start) for o in operands))) for start in starts]
+        parts = [self._line(instruction(*(self._register(o, start, lanes) for o in operands))) for start in starts]
         while len(parts) > 1:
             pairs = zip(parts[::2], parts[1::2], strict=True)
             parts = [self._shuffle(kind, lanes, range(2 * lanes), low, high) for low, high in pairs]
@@ -226,9 +228,9 @@ class Builder:
             return Vector(self, kind, self._line(f"extractelement <{lanes} x {_SCALARS[kind]}> {parts[0]}, i32 0"))
         return Vector(self, kind, self._shuffle(kind, lanes, range(self.width), parts[0]))
 
-    def _register(self, x: Vector, start: int) -> str:
+    def _register(self, x: Vector, start: int, lanes: int) -> str:
         """Lanes from `start` on as one register; what is past the last of them repeats it."""
-        text, lanes = x.text, _REGISTER[x.kind]
+        text = x.text
         if self.width == 1:
             return self._line(f"insertelement <{lanes} x {_SCALARS[x.kind]}> poison, {self.type(x.kind)} {text}, i32 0")
         picks = [min(lane, self.width - 1) for lane in range(start, start + lanes)]

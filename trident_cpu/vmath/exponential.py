@@ -30,10 +30,10 @@ def _power(b: Builder, n: Vector, kind: str) -> Vector:
     return ((n + form.bias) << form.mantissa).floats()
 
 
-def _times_power(b: Builder, p: Vector, n: Vector, k: Vector) -> Vector:
+def _times_power(b: Builder, p: Vector, n: Vector, k: Vector, above: Vector | None = None) -> Vector:
     """(1 + p) * 2^n, also where the result is subnormal or overflows; k is n as an integer. By two halves of n."""
     if b.avx512:
-        return b.scale(p + 1.0, n)
+        return b.scale(p + 1.0, n, above)
     half = k >> 1
     power = _power(b, half, p.kind)
     return b.fma(p, power, power) * _power(b, k - half, p.kind)
@@ -66,7 +66,7 @@ def _exp_tail(b: Builder, r: Vector, square: Vector) -> Vector:
 _SIXTEENTHS = tuple(2.0 ** (i / 16) for i in range(16))
 
 
-def _exp_by_table(b: Builder, x: Vector) -> Vector:
+def _exp_by_table(b: Builder, x: Vector, above: Vector) -> Vector:
     """x = n ln2 + r with n in sixteenths: 2^(n mod 1) from a register, so that three powers of r are enough."""
     form = FORMATS["f32"]
     magic = form.magic / 16  # its last place is 1/16
@@ -75,25 +75,30 @@ def _exp_by_table(b: Builder, x: Vector) -> Vector:
     root = b.look_up(_SIXTEENTHS, shifted.bits())
     r = _reduced(b, x, n)
     slope = b.fma(b.polynomial(table.EXP_SIXTEENTH_F32, r), r, 1.0)
-    return b.scale(b.fma(root * r, slope, root), n)
+    return b.scale(b.fma(root * r, slope, root), n, above)
+
+
+def _within(b: Builder, x: Vector, low: float, high: float) -> tuple[Vector, Vector]:
+    """x in its range, and where it is not below: AVX-512 does not compute there. (A result that becomes 0 by underflow,
+    as of -inf cut to `low`, takes an Intel core 150 cycles.)"""
+    above, x = x.compare("ugt", low), b.at_most(x, high)
+    return (x if b.avx512 else b.at_least(x, low)), above
 
 
 def exp(b: Builder, x: Vector) -> Vector:
-    low, high = _EXP_RANGE[x.kind]
-    x = b.at_least(b.at_most(x, high), low)
+    x, above = _within(b, x, *_EXP_RANGE[x.kind])
     if x.kind == "f32" and b.avx512:
-        return _exp_by_table(b, x)
+        return _exp_by_table(b, x, above)
     n, k = _nearest(b, x, _LOG2E)
-    return _times_power(b, _exp_minus_1(b, _reduced(b, x, n)), n, k)
+    return _times_power(b, _exp_minus_1(b, _reduced(b, x, n)), n, k, above)
 
 
 def exp2(b: Builder, x: Vector) -> Vector:
-    low, high = _EXP2_RANGE[x.kind]
-    x = b.at_least(b.at_most(x, high), low)
+    x, above = _within(b, x, *_EXP2_RANGE[x.kind])
     n, k = _nearest(b, x, 1.0)
     r = x - n
     slope = b.fma(b.polynomial(_EXP2[x.kind], r), r, 0.6931471805599453)
-    return b.scale(b.fma(slope, r, 1.0), n) if b.avx512 else _times_power(b, slope * r, n, k)
+    return b.scale(b.fma(slope, r, 1.0), n, above) if b.avx512 else _times_power(b, slope * r, n, k, above)
 
 
 def _small_exp(b: Builder, x: Vector, shift: int = 0) -> Vector:
