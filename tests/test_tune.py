@@ -274,14 +274,14 @@ def small(monkeypatch):
 @native
 def test_what_is_wrong_is_refused_and_what_raises_is_named(small):
     cases = {
-        "silu": planted(T.silu),
         "silu.wrong": planted(lambda x: T.silu(x) * 1.001),
         "silu.raises": planted(lambda x: T.silu(x).view(7)),
+        "silu.right": planted(T.silu),
     }
     made = run.tune(cases, Settings("cpu", 0.0), 60)
     assert set(made.refused) == {"silu.wrong"} and set(made.raised) == {"silu.raises"}
-    assert not made.findings.decisions(crossover.shipped)
-    right = run.tune({"silu": cases["silu"]}, Settings("cpu", 0.0), 60)
+    assert not made.findings.decisions(crossover.shipped) and made.findings.trials
+    right = run.tune({"silu": cases["silu.right"]}, Settings("cpu", 0.0), 60)
     assert not right.refused and not right.raised and "silu" in right.findings.decisions(crossover.shipped)
 
 
@@ -295,6 +295,29 @@ def test_ctrl_c_keeps_what_was_found_and_time_ends(small):
     made = run.tune(cases, Settings("cpu", 0.0), 60, tell)
     assert made.interrupted and made.findings.trials["silu"].keys() == {"silu"}
     assert run.tune(cases, Settings(), -1.0) == Run(left=["silu", "silu.second"])
+
+
+@native
+def test_a_key_that_has_lost_is_not_timed_again(small):
+    made = Run()
+    made.findings.add("silu", "before", 262144, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trial, "judge", lambda self: pytest.fail("nothing is to be decided"))
+        patch.setattr(Trial, "times", lambda *_: pytest.fail("nothing is to be decided"))
+        run._case("silu", planted(T.silu), Settings(), made)
+    assert not made.raised and made.findings.trials["silu"].keys() == {"before"}
+    made.findings.trials["silu"]["before"] = {4096: 0.5}
+    run._case("silu", planted(T.silu), Settings("cpu", 0.0), made)
+    assert not made.raised and made.findings.trials["silu"]["silu"].keys() == {262144}
+
+
+@native
+def test_what_takes_long_is_not_made_larger(small, monkeypatch):
+    """pdist's work grows by the square."""
+    case = planted(T.silu)
+    assert [t.workload.shape for t in run._trials("silu", case, Settings())] == [(4096, 64), (64, 64)]
+    monkeypatch.setattr(Trial, "torch_takes", lambda self: run.LONGEST / 50)
+    assert [t.workload.shape for t in run._trials("silu", case, Settings())] == [(64, 64)]
 
 
 @native

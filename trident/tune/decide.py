@@ -39,6 +39,11 @@ class Findings:
         at = self.trials.setdefault(key, {}).setdefault(case, {})
         at[size] = min(ratio, at.get(size, math.inf))
 
+    def lost(self, key: str, size: int) -> bool:
+        """Has the key lost at that size or a larger one? Then no other case can change what is decided below."""
+        cases = self.trials.get(key, {}).values()
+        return any(at >= size and lost(ratio) for trials in cases for at, ratio in trials.items())
+
     def decisions(self, shipped: Callable[[str], float]) -> dict[str, Decision]:
         made = {}
         for key, cases in self.trials.items():

@@ -82,8 +82,9 @@ class Trial:
         self.differentiable = self.workload.differentiable
         self.inputs = self.workload.inputs()
 
-    def asked(self, way: str) -> dict[str, int]:
-        with answering(lambda key: False) as found:
+    def asked(self, way: str, in_torch: bool = False) -> dict[str, int]:
+        """Key -> the size that it goes by. in_torch: nothing is compiled, and what only a kernel asks is not heard."""
+        with answering(lambda key: in_torch) as found:
             self._call(way)()
         return found
 
@@ -97,6 +98,14 @@ class Trial:
 
     def ways(self) -> tuple[str, ...]:
         return ("forward", "both") if self.differentiable else ("forward",)
+
+    def torch_takes(self) -> float:
+        """Seconds of one call."""
+        call = self._call(self.ways()[-1])
+        start = time.perf_counter()
+        with route.forced("torch"):
+            call()
+        return time.perf_counter() - start
 
     def takes(self) -> float:
         """Seconds of a call of each side, once both have run."""

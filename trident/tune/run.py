@@ -47,12 +47,13 @@ def _case(name: str, case: Case, settings: Settings, made: Run) -> None:
     """A call that raises is named, and does not end the run. Where a result is wrong, what it asks is not decided."""
     asked: set[str] = set()
     try:
-        for shape in shapes(case):
-            trial = Trial(name, case, shape, settings)
+        for trial in _trials(name, case, settings):
+            if not _open(trial, made.findings):
+                break
             asked.update(*(trial.asked(way) for way in trial.ways()))
             if trial.takes() > LONGEST:
                 continue
-            if torch.Size(shape).numel() <= LARGEST_JUDGED:
+            if torch.Size(trial.workload.shape).numel() <= LARGEST_JUDGED:
                 trial.judge()
             found = list(trials(trial, kernel_ships))
             for key, size, ratio in found:
@@ -64,6 +65,23 @@ def _case(name: str, case: Case, settings: Settings, made: Run) -> None:
         made.findings.wrong |= asked
     except Exception as error:  # whatever an operator raises
         made.raised[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _trials(name: str, case: Case, settings: Settings) -> Sequence[Trial]:
+    """The largest first, of those for which torch takes no longer than LONGEST: work may grow by the square."""
+    made: list[Trial] = []
+    for shape in reversed(shapes(case)):
+        size = torch.Size(shape).numel()
+        if made and made[-1].torch_takes() * size / torch.Size(made[-1].workload.shape).numel() > LONGEST:
+            break
+        made.append(Trial(name, case, shape, settings))
+    return made[::-1]
+
+
+def _open(trial: Trial, findings: Findings) -> bool:
+    """May the trial, or one of a smaller shape, change what is decided? Found without compiling anything."""
+    asked = [trial.asked(way, in_torch=True) for way in trial.ways()]
+    return any(not findings.lost(*next(iter(keys.items()))) for keys in asked if len(keys) == 1)
 
 
 def shapes(case: Case) -> Sequence[tuple[int, ...]]:
