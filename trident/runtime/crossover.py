@@ -84,7 +84,7 @@ _LEAST_NATIVE = {
         "gumbel_softmax",
         *_each("max min", "", " (inner)"),
         *("sigmoid", "softmax", "softmin"),
-        *_each("scaled_dot_product_attention (fused in torch)", "", " (causal)"),
+        *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
     ),
     524288: (
         *CONV_WIDE[2],
@@ -169,6 +169,27 @@ _NEVER_NATIVE = {
     ),
     "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
+# Intel's CPUs with vectors of 512 bits: what `python -m trident tune` found to differ there (Sapphire Rapids)
+_INTEL: dict[float, tuple[str, ...]] = {
+    1024: ("local_response_norm", "normalize"),
+    16384: (
+        *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
+        *("rrelu", "std (forward alone)"),
+    ),
+    131072: ("kl_div", "tanhshrink"),
+    262144: ("adaptive_max_pool2d", "adaptive_max_pool3d", "embedding_bag (max)", "triplet_margin_loss"),
+    4194304: (
+        *("adaptive_max_pool1d", "batch_norm (running statistics)", "feature_alpha_dropout", "l1_loss (each)"),
+        *("layer_norm (plain)", "logsigmoid (gradient)", "max", "max_pool1d (forward alone)", "sigmoid", "softmax"),
+        "softmax (inner) (gradient)",
+    ),
+    math.inf: (
+        *("cross_entropy", "huber_loss", "linear_cross_entropy (each)", "mse_loss", "norm (forward alone)", "pdist"),
+        *("silu", "smooth_l1_loss", "tanh"),
+        *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
+    ),
+}
+
 _ATTENTION = _each(
     "scaled_dot_product_attention",
     *("", " (mask learns)", " (padded)"),
@@ -184,6 +205,22 @@ HAND_TUNED: dict[tuple[str, str], str] = {
     **{("native", name): reason for reason, names in _NEVER_NATIVE.items() for name in names},
     **{("native", name): "torch's loop was measured faster in vectors of 256 bits" for name in _NEVER_NARROW if NARROW},
 }
+
+
+def decide(name: str, least: float, reason: str) -> None:
+    """Operator `name` has its kernel from `least` elements on, on a CPU; inf: never, for the reason."""
+    at = "native", name
+    HAND_TUNED.pop(at, None)
+    FEWEST_ELEMENTS.pop(at, None)
+    if math.isinf(least):
+        HAND_TUNED[at] = reason
+    else:
+        FEWEST_ELEMENTS[at] = int(least)
+
+
+for _least, _names in _INTEL.items() if tuned.intel_512() else ():
+    for _name in _names:
+        decide(_name, _least, "torch's loop was measured faster on an Intel CPU")
 
 
 # What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
@@ -212,18 +249,6 @@ def known(key: str) -> bool:
     return key.split(" (")[0] in _OPERATORS
 
 
-def decide(name: str, least: float) -> None:
-    """From here on operator `name` has its kernel from `least` elements on, on a CPU; inf: never."""
-    at = "native", name
-    HAND_TUNED.pop(at, None)
-    FEWEST_ELEMENTS.pop(at, None)
-    if math.isinf(least):
-        HAND_TUNED[at] = f"torch's loop was measured faster{HERE}"
-    else:
-        FEWEST_ELEMENTS[at] = int(least)
-    _tuned_here.add(name)
-
-
 def settle() -> bool:
     """Read what was tuned on this machine, once."""
     global _settled
@@ -233,7 +258,8 @@ def settle() -> bool:
         if file is not None and os.path.isfile(file):  # which raises nothing, as exists() may
             try:
                 for name, decision in tuned.read(file, known).keys.items():
-                    decide(name, decision.least)
+                    decide(name, decision.least, f"torch's loop was measured faster{HERE}")
+                    _tuned_here.add(name)
             except ValueError as error:
                 log.info("trident: %s is ignored: %s", file, error)
     return True
