@@ -16,7 +16,8 @@ from trident.bench.compare import compare, load
 from trident.bench.measure import Settings, measure
 from trident.bench.models import mend_torchvision
 from trident.cases.case import Case
-from trident.runtime import route
+from trident.runtime import crossover, route
+from trident.runtime.launch import executor
 
 pytest.importorskip("rich", reason="the bench's table is drawn by rich")
 pytest.importorskip("matplotlib", reason="the bench's pictures are drawn by matplotlib")
@@ -50,6 +51,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(ceilings, "PRODUCT", {"cpu": 64})
     monkeypatch.setattr(timing, "MOST", 7)
     monkeypatch.setattr(workloads, "CASES", {**workloads.CASES, **PLANTED})
+    monkeypatch.setitem(crossover.FEWEST_ELEMENTS, (executor("cpu"), "silu"), 65536)  # on whatever CPU
+    monkeypatch.delitem(crossover.HAND_TUNED, (executor("cpu"), "silu"), raising=False)
     yield
     torch.set_num_threads(threads)
 

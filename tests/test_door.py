@@ -104,7 +104,7 @@ def test_what_torch_lacks_enters():
         lambda: T.group_norm(image, 2, activation="silu"),
         lambda: T.linear(x, torch.eye(8), activation="gelu"),
         lambda: T.swiglu(x),
-        lambda: T.softmax(torch.randn(1024, 1024), -1),
+        lambda: T.mish(torch.randn(1024, 1024)),
     ):
         for mode in (contextlib.nullcontext, trident.enabled):
             with route.forced("auto"), mode(), heard() as names:
@@ -115,8 +115,8 @@ def test_what_torch_lacks_enters():
 def test_whoever_watches_hears_of_small_calls():
     decisions = []
     with watching(lambda *decision: decisions.append(decision[::2])), route.forced("auto"):
-        T.silu(torch.randn(4))
-    assert decisions == [("silu", f"faster in torch below {crossover.size('silu', HOW)} elements")]
+        T.mish(torch.randn(4))
+    assert decisions == [("mish", f"faster in torch below {crossover.size('mish', HOW)} elements")]
 
 
 def test_bad_calls_are_explained_by_torch():

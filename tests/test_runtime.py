@@ -64,6 +64,7 @@ def test_forced_nests_and_restores():
 def test_speed_decides_in_auto_only(monkeypatch):
     how = launch_module.executor("cpu")
     monkeypatch.setitem(crossover.FEWEST_ELEMENTS, (how, "silu"), 100)
+    monkeypatch.delitem(crossover.HAND_TUNED, (how, "silu"), raising=False)
     monkeypatch.setitem(crossover.HAND_TUNED, (how, "relu"), "a reason")
     with route.forced("auto"):
         assert route.to_torch("silu", X) and not route.to_torch("silu", torch.randn(100))

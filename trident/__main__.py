@@ -1,4 +1,4 @@
-"""The command line: `python -m trident demo | doctor | bench | inspect`."""
+"""The command line: `python -m trident demo | doctor | bench | tune | inspect`."""
 
 import argparse
 import importlib
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="print versions, devices and executors, and test one operator")
 
     _bench(commands.add_parser("bench", help="time operators, or a model of yours, against torch"))
+    _tune(commands.add_parser("tune", help="measure on this machine from which sizes on kernels are faster"))
     _inspect(commands.add_parser("inspect", help="what each kernel will do on a GPU; needs none"))
 
     options = vars(parser.parse_args(argv))
@@ -49,6 +50,17 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     add("--markdown", type=Path, help="a page of tables, with a picture beside it")
     add("--readme", type=Path, nargs="+", default=[], help="put the means between the marks of these")
     add("--fail", action="store_true", help="exit with 1 if a row is slower than eager")
+
+
+def _tune(tune: argparse.ArgumentParser) -> None:
+    add = tune.add_argument
+    add("names", nargs="*", metavar="op", help="functions, as silu or rms_norm (default: all)")
+    add("--seconds", type=float, default=0.05, help="how long a comparison lasts, about")
+    add("--minutes", type=float, default=10.0, help="after which no operator is begun")
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu is one thread's time, for a busy machine")
+    add("--out", type=Path, help="the file (default: $TRIDENT_TUNED, or trident/tuned.json in the user's cache)")
+    add("--dry-run", action="store_true", help="print what was found, and write nothing")
+    add("--forget", action="store_true", help="remove the file: what ships with Trident holds again")
 
 
 def _inspect(inspect: argparse.ArgumentParser) -> None:

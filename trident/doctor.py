@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import trident
-from trident.runtime import route
+from trident.runtime import crossover, route, tuned
 from trident.runtime.launch import executor
 
 PACKAGES = ("torch", "triton", "llvmlite", "numpy")
@@ -48,10 +48,23 @@ def self_test(device: str) -> float:
     return error
 
 
+def tuning() -> str:
+    """Whose sizes decide where kernels run on the CPU?"""
+    file = tuned.path()
+    if file is None or not file.exists():
+        return "not tuned: sizes that ship with Trident (python -m trident tune)"
+    try:
+        found = tuned.read(file, crossover.known)
+    except ValueError as error:
+        return f"{file} is ignored: {error}"
+    return f"{len(found.keys)} operators, {found.date}, {found.clock} time: {file}"
+
+
 def main() -> int:
     for name, version in versions().items():
         print(f"{name:10} {version}")
     print(f"{'threads':10} {torch.get_num_threads()}")
+    print(f"{'tuned':10} {tuning()}")
     for name, value in sorted(os.environ.items()):
         if name.startswith(("TRIDENT_", "TRITON_")):
             print(f"{name:10} = {value}")

@@ -1,15 +1,18 @@
 """From which size on a kernel is faster than torch's operator: measured, not guessed (docs/measured.md).
 
 A key is what an operator calls itself when it asks `route.to_torch`: its name, and in brackets the way in which the
-call is special where that was measured apart.
+call is special where that was measured apart. What `python -m trident tune` measured here (runtime/tuned.py) comes
+before what is written here; it is read when the first question is asked.
 """
 
 import functools
+import logging
 import math
+import os
 
 import torch
 
-from trident.runtime import pages
+from trident.runtime import pages, tuned
 
 
 def _each(names: str, *ways: str) -> tuple[str, ...]:
@@ -81,7 +84,7 @@ _LEAST_NATIVE = {
         "gumbel_softmax",
         *_each("max min", "", " (inner)"),
         *("sigmoid", "softmax", "softmin"),
-        *_each("scaled_dot_product_attention (fused in torch)", "", " (causal)"),
+        *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
     ),
     524288: (
         *CONV_WIDE[2],
@@ -166,6 +169,27 @@ _NEVER_NATIVE = {
     ),
     "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
 }
+# Intel's CPUs with vectors of 512 bits: what `python -m trident tune` found to differ there (Sapphire Rapids)
+_INTEL: dict[float, tuple[str, ...]] = {
+    1024: ("local_response_norm", "normalize"),
+    16384: (
+        *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
+        *("rrelu", "std (forward alone)"),
+    ),
+    131072: ("kl_div", "tanhshrink"),
+    262144: ("adaptive_max_pool2d", "adaptive_max_pool3d", "embedding_bag (max)", "triplet_margin_loss"),
+    4194304: (
+        *("adaptive_max_pool1d", "batch_norm (running statistics)", "feature_alpha_dropout", "l1_loss (each)"),
+        *("layer_norm (plain)", "logsigmoid (gradient)", "max", "max_pool1d (forward alone)", "sigmoid", "softmax"),
+        "softmax (inner) (gradient)",
+    ),
+    math.inf: (
+        *("cross_entropy", "huber_loss", "linear_cross_entropy (each)", "mse_loss", "norm (forward alone)", "pdist"),
+        *("silu", "smooth_l1_loss", "tanh"),
+        *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
+    ),
+}
+
 _ATTENTION = _each(
     "scaled_dot_product_attention",
     *("", " (mask learns)", " (padded)"),
@@ -183,6 +207,22 @@ HAND_TUNED: dict[tuple[str, str], str] = {
 }
 
 
+def decide(name: str, least: float, reason: str) -> None:
+    """Operator `name` has its kernel from `least` elements on, on a CPU; inf: never, for the reason."""
+    at = "native", name
+    HAND_TUNED.pop(at, None)
+    FEWEST_ELEMENTS.pop(at, None)
+    if math.isinf(least):
+        HAND_TUNED[at] = reason
+    else:
+        FEWEST_ELEMENTS[at] = int(least)
+
+
+for _least, _names in _INTEL.items() if tuned.intel_512() else ():
+    for _name in _names:
+        decide(_name, _least, "torch's loop was measured faster on an Intel CPU")
+
+
 # What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
 PAGED = frozenset(
     {
@@ -195,19 +235,75 @@ PAGED = frozenset(
 )
 
 
+# operators that are in no table: their kernels are called at any size
+ALWAYS = frozenset({"flash_attention", "grouped_mm", "multi_head_attention_forward", "rotary_embedding"})
+HERE = " (tuned on this machine)"
+_SHIPPED = dict(FEWEST_ELEMENTS), dict(HAND_TUNED)
+_OPERATORS = ALWAYS | {name.split(" (")[0] for _, name in (*FEWEST_ELEMENTS, *HAND_TUNED)}
+_tuned_here: set[str] = set()
+_settled = False
+log = logging.getLogger("trident.route")
+
+
+def known(key: str) -> bool:
+    return key.split(" (")[0] in _OPERATORS
+
+
+def settle() -> bool:
+    """Read what was tuned on this machine, once."""
+    global _settled
+    if not _settled:
+        _settled = True
+        file = tuned.path()
+        if file is not None and os.path.isfile(file):  # which raises nothing, as exists() may
+            try:
+                for name, decision in tuned.read(file, known).keys.items():
+                    decide(name, decision.least, f"torch's loop was measured faster{HERE}")
+                    _tuned_here.add(name)
+            except ValueError as error:
+                log.info("trident: %s is ignored: %s", file, error)
+    return True
+
+
+# torch.compiler.assume_constant_result, which imports all of dynamo: the file is read while a call is traced
+settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def shipped(name: str) -> float:
+    """Elements from which on operator `name` has its kernel on a CPU, before anything is tuned; inf: never."""
+    least, never = _SHIPPED
+    return math.inf if ("native", name) in never else least.get(("native", name), 0)
+
+
+def forget() -> None:
+    """What was tuned, and that it was read."""
+    global _settled
+    _settled = False
+    _tuned_here.clear()
+    hand_tuned.cache_clear()
+    least, never = _SHIPPED
+    FEWEST_ELEMENTS.clear()
+    FEWEST_ELEMENTS.update(least)
+    HAND_TUNED.clear()
+    HAND_TUNED.update(never)
+
+
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
     """The measured reason to prefer torch's operator for an input of `numel` elements, or None."""
-    if reason := HAND_TUNED.get((executor, name)):
+    settle()
+    asked = executor, name
+    if reason := HAND_TUNED.get(asked):
         return reason
-    least = FEWEST_ELEMENTS.get((executor, name))
+    least = FEWEST_ELEMENTS.get(asked)
     if least is not None and numel < least:
-        return f"faster in torch below {least} elements"
+        return f"faster in torch below {least} elements{HERE if name in _tuned_here else ''}"
     return None
 
 
 @functools.cache
 def hand_tuned(names: tuple[str, ...], executor: str) -> bool:
     """Is torch's operator preferred at every size, for each name?"""
+    settle()
     return all((executor, name) in HAND_TUNED and name not in PAGED for name in names)
 
 
@@ -234,17 +330,33 @@ def _begins(key: str, name: str) -> bool:
     return key == name or key.startswith(f"{name} (")
 
 
+def asked_by(function: str, key: str) -> bool:
+    """Is it trident.functional.<function> that asks by this key, and not another that it calls?"""
+    return any(_begins(key, name) for name in ASKED_AS.get(function, (function,)))
+
+
 def least(function: str, executor: str) -> float:
     """Elements of the first argument below which each way of calling trident.functional.<function> is torch's; 0 if
     that is not known. inf: at any size."""
+    settle()
+    return least_shipped(function, executor)
+
+
+def least_shipped(function: str, executor: str) -> float:
+    """The same, by what the tables say now: before the first question, what comes with Trident."""
     keys = [key for how, key in (*FEWEST_ELEMENTS, *HAND_TUNED) if how == executor]
-    asked = [key for key in keys if any(_begins(key, name) for name in ASKED_AS.get(function, (function,)))]
+    asked = [key for key in keys if asked_by(function, key)]
     asked = [key for key in asked if not key.endswith(" (gradient)")]
-    found = min((size(key, executor) for key in asked), default=0)
+    found = min((_size(key, executor) for key in asked), default=0)
     return 0 if function in ASKED_BY_WORK else found
 
 
 def size(name: str, executor: str) -> float:
     """Elements below which operator `name` is torch's; inf: at any size."""
+    settle()
+    return _size(name, executor)
+
+
+def _size(name: str, executor: str) -> float:
     found = math.inf if (executor, name) in HAND_TUNED else FEWEST_ELEMENTS.get((executor, name), 0)
     return min(found, pages.LARGE // 8) if name in PAGED else found  # 8: bytes of the largest elements

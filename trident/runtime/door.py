@@ -6,6 +6,7 @@ call, which is Python, takes longer than the work (docs/decisions/050). `enabled
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,23 +69,28 @@ def _theirs(name: str, theirs: Any, mine: list[str]) -> tuple[list[str], frozens
 
 def _limits(name: str) -> dict[str, float]:
     """Device type -> elements of the first argument below which every way of calling the function goes to torch."""
-    found = {device: crossover.least(name, how) for device, how in EXECUTORS.items()}
-    return {device: least for device, least in found.items() if least}
+    return {device: least for device, how in EXECUTORS.items() if (least := crossover.least(name, how))}
 
 
 def door(name: str, function: F, theirs: Any = None) -> F:
     """`function` behind its door; theirs: torch's function of the same contract, if there is one."""
-    limits = _limits(name) if theirs is not None else {}
-    if not limits:
+    if theirs is None or not any(crossover.least_shipped(name, how) for how in EXECUTORS.values()):
         return redirect.aside(function)
-    on_cpu = limits.get("cpu", 0)  # asked apart: to read the name of a device's type takes a fifth of a microsecond
+    limits: dict[str, float] = dict.fromkeys(EXECUTORS, math.inf)  # until they are first needed
+    on_cpu = math.inf  # asked apart: to read the name of a device's type takes a fifth of a microsecond
     contract: Contract | None = None
+
+    def small(x: Tensor) -> bool:
+        return x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
 
     def shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Does torch's function take this call as ours does? What asks for nothing that it lacks is left out."""
-        nonlocal contract
+        nonlocal contract, limits, on_cpu
         if contract is None:  # when first needed: a hundred signatures are milliseconds of an import
-            contract = common(name, function, theirs)
+            contract, limits = common(name, function, theirs), _limits(name)
+            on_cpu = limits.get("cpu", 0)
+            if not small(args[0]):
+                return False
         if len(args) > contract.positional:
             return False
         if not kwargs or contract.names is None or contract.names.issuperset(kwargs):
@@ -110,7 +116,7 @@ def door(name: str, function: F, theirs: Any = None) -> F:
             args
             and type(x := args[0]) in PLAIN
             and not _compiling()
-            and x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
+            and x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))  # small, without a call
             and route.policy == "auto"
             and not route.WATCHERS
             and shared(args, kwargs)
