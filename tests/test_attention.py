@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, close, double, gradients_of, run, same, second_order
 from trident.ops import _attention
-from trident.runtime import crossover, route, tuned, tuning_llm
+from trident.runtime import crossover, route, tuning_llm
 
 
 def operands(*shape, S=None, dtype=torch.float32, seed=0):
@@ -169,5 +169,4 @@ def test_float_mask_with_halves():
 )
 def test_padded_tiles_go_to_torch_on_cpus(sizes, fused, in_torch):
     name = tuning_llm.attention_kind(*sizes, fused, causal=True)
-    in_torch = in_torch or (fused and tuned.intel_512())  # there all that torch has fused
     assert bool(crossover.faster_in_torch(name, "native", 2**20)) == in_torch
