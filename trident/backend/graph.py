@@ -62,6 +62,8 @@ ARGUMENTS = {
     "softmax": ("input", "dim", "dtype"),
     "log_softmax": ("input", "dim", "dtype"),
     "mean": ("input", "dim", "keepdim", "dtype"),
+    "cat": ("tensors", "dim"),
+    "chunk": ("input", "chunks", "dim"),
     **dict.fromkeys(
         ("conv1d", "conv2d", "conv3d"), ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     ),

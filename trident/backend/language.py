@@ -28,10 +28,11 @@ def rotary(node: Node) -> Call | None:
 
 def _unturned(node: Any) -> Any:
     """x of cat((-second half of x, first half of x), -1)"""
-    if name(node) != "cat" or arguments(node).get("dim", node.args[1] if len(node.args) > 1 else 0) not in (-1, 3):
+    given = arguments(node) if name(node) == "cat" else {}
+    parts = given.get("tensors")
+    if given.get("dim") not in (-1, 3) or not isinstance(parts, tuple | list) or len(parts) != 2:
         return None
-    parts = node.args[0] if node.args else node.kwargs.get("tensors")
-    if not isinstance(parts, tuple | list) or len(parts) != 2 or name(parts[0]) != "neg":
+    if name(parts[0]) != "neg":
         return None
     second, first = _half(parts[0].args[0]), _half(parts[1])
     return first[0] if first and second and first[0] is second[0] and (first[1], second[1]) == (0, 1) else None
@@ -43,9 +44,9 @@ def _half(node: Any) -> tuple[Any, int] | None:
         return None
     x, which = node.args
     if name(x) == "chunk" and isinstance(which, int):
-        dim = x.kwargs.get("dim", x.args[2] if len(x.args) > 2 else 0)
-        chunks = x.kwargs.get("chunks", x.args[1] if len(x.args) > 1 else None)
-        return (x.args[0], which) if chunks == 2 and dim in (-1, 3) and which in (0, 1) else None
+        given = arguments(x)
+        last = given.get("dim") in (-1, 3)
+        return (given["input"], which) if given.get("chunks") == 2 and last and which in (0, 1) else None
     width = meta(x).shape[-1] if meta(x) is not None else None  # type: ignore[union-attr]
     if not isinstance(which, tuple) or len(which) != 2 or which[0] is not Ellipsis or not isinstance(width, int):
         return None
@@ -105,7 +106,8 @@ def linear_cross_entropy(node: Node) -> Call | None:
     if name(node) != "cross_entropy" and node.target is not F.cross_entropy:
         return None
     given = arguments(node)
-    z, reader, dtype = given.pop("input"), node, None
+    last = z = given.pop("input")
+    reader, dtype = node, None
     while name(z) in ("view", "to", "float") and only_use(z, reader):
         inner, before, after = z.args[0], meta(z.args[0]), meta(z)
         if before is None or after is None or (name(z) == "view" and not _keeps_rows(before.shape, after.shape)):
@@ -117,7 +119,7 @@ def linear_cross_entropy(node: Node) -> Call | None:
         z, reader = inner, z
     if name(z) != "linear" or not only_use(z, reader):
         return None
-    target, logits, product = meta(given.get("target")), meta(node.args[0] if node.args else None), arguments(z)
+    target, logits, product = meta(given.get("target")), meta(last), arguments(z)
     if target is None or target.dtype != torch.int64 or logits is None or len(logits.shape) != 2:
         return None
     if given.pop("size_average", None) is not None or given.pop("reduce", None) is not None:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +21,7 @@ import torch
 import trident
 import trident_cpu
 from trident.bench.timing import Spread
+from trident.runtime import tuned
 from trident.runtime.launch import executor
 
 OURS, FORCED = "trident", "kernel"  # names of variants: as a user calls it; its kernel, where route prefers torch
@@ -148,18 +148,10 @@ def source() -> str:
     return digest.hexdigest()[:10]
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def machine(device: str, clock: str) -> Machine:
     packages = ("torch", "triton", "llvmlite") if device == "cpu" else ("torch", "triton")
     return Machine(
-        device=torch.cuda.get_device_name() if device == "cuda" else _cpu(),
+        device=torch.cuda.get_device_name() if device == "cuda" else tuned.model(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         clock="events" if device == "cuda" else clock,

@@ -10,8 +10,6 @@ import logging
 import math
 import os
 
-import torch
-
 from trident.runtime import pages, tuned
 
 
@@ -107,7 +105,7 @@ _LEAST_NATIVE = {
 
 # Vectors of 256 bits, where exp and erf have no table in a register (decision 105) and products of tiles are slower:
 # what differs there (Zen 3)
-NARROW = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+NARROW = tuned.vector_bits() < 512
 _LEAST_NARROW = {
     524288: ("scaled_dot_product_attention (fused in torch) (causal)",),
     1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),

@@ -31,10 +31,13 @@ def processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def model() -> str:
+    return processor().get("model name") or platform.processor() or platform.machine()
+
+
 def cpu() -> str:
     """The CPU's model: by its numbers, too, for a virtual one is often called by its maker's name alone."""
-    said = processor()
-    name = said.get("model name") or platform.processor() or platform.machine()
+    said, name = processor(), model()
     return f"{name} ({said['cpu family']}/{said['model']})" if {"cpu family", "model"} <= said.keys() else name
 
 
