@@ -9,7 +9,7 @@ from trident import functional as T
 from trident import nn
 from trident.ops import _linear
 from trident.ops._activation import ACTIVATIONS
-from trident.runtime import route, tuning
+from trident.runtime import route, tuning_products
 
 
 def inputs(dtype=torch.float32, M=70, K=50, N=90):
@@ -46,7 +46,7 @@ def test_lazy_linear_becomes_ours():
 def test_tf32_follows_torch(monkeypatch, device, allowed):
     launched = []
     monkeypatch.setattr(_linear, "launch", lambda *args, **meta: launched.append(meta["PRECISION"]))
-    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(tuning_products, "multiprocessors", lambda device: 132)
     with torch._subclasses.FakeTensorMode():
         a = torch.empty(8, 8, device=device)
     before = torch.backends.cuda.matmul.allow_tf32
@@ -62,11 +62,47 @@ def test_tf32_follows_torch(monkeypatch, device, allowed):
 @pytest.mark.parametrize("M, K, N", ((300, 1000, 40), (17, 4097, 33)))
 def test_gpu_tiles(monkeypatch, dtype, M, K, N):
     """The tiles and slices of a GPU, whatever runs them."""
-    plan = tuning.matmul.__wrapped__
-    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
-    monkeypatch.setattr(tuning, "matmul", lambda *args: plan(*args[:-1], torch.device("cuda")))
+    plan = tuning_products.matmul.__wrapped__
+    monkeypatch.setattr(tuning_products, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(tuning_products, "matmul", lambda *args: plan(*args[:-1], torch.device("cuda")))
     given = inputs(dtype, M, K, N)
     exact = double(given)
     actual = run(T.linear, given)
     expected = run(torch.nn.functional.linear, exact, gradients_of(actual[0]))
     close(actual, expected, dtype, max(M, N, K))
+
+
+@pytest.mark.parametrize("M, K, N", ((300, 1000, 40), (512, 192, 1024), (256, 1576, 256)))
+def test_sums_do_not_depend_on_the_thread_count(monkeypatch, M, K, N):
+    torch.manual_seed(0)
+    a, b = torch.randn(M, K), torch.randn(K, N)
+    found, plans = [], set()
+    for threads in (1, 2, 3, 64):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        plan = tuning_products.matmul(M, N, K, a.dtype, False, True, threads, a.device)
+        plans.add(tuple(plan.meta.values()))
+        y = torch.empty(M, N)
+        _linear._product(y, a, b)
+        found.append(y)
+    assert len(plans) > 1 and all(torch.equal(y, found[0]) for y in found)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
+@pytest.mark.parametrize("policy", ("kernels", "torch"))
+def test_multiply_writes_and_adds(monkeypatch, dtype, policy):
+    torch.manual_seed(0)
+    monkeypatch.setattr(route, "faster_in_torch", lambda *args: policy == "torch")
+    a, b, bias, y = (torch.randn(s).to(dtype) for s in ((33, 65), (65, 17), (17,), (33, 17)))
+    for given, add, expected in (
+        ((a, b), False, a.double() @ b.double()),
+        ((a, b, bias), False, a.double() @ b.double() + bias.double()),
+        ((a, b), True, y.double() + a.double() @ b.double()),
+    ):
+        found = y.clone() if add else torch.full_like(y, float("nan"))
+        _linear.multiply(found, *given, add=add)
+        torch.testing.assert_close(
+            found.double(),
+            expected,
+            rtol=1e-2 if dtype.itemsize == 2 else 1e-5,
+            atol=1e-1 if dtype.itemsize == 2 else 1e-4,
+        )

@@ -17,6 +17,7 @@ from trident.__main__ import main
 from trident.cases import CASES
 from trident.cases.case import Case
 from trident.runtime import crossover, route, tuned
+from trident.runtime.crossover_tables import ELSEWHERE
 from trident.runtime.launch import executor
 from trident.tune import measure, run, select
 from trident.tune.decide import Findings, least
@@ -269,11 +270,30 @@ def test_keys_are_names_with_ways_in_brackets():
     assert [key for key in keys if not re.fullmatch(r"\w+( \([^()]+\))*", key)] == []
 
 
-def test_what_ships_for_intel_names_each_operator_once():
-    names = [name for names in crossover._INTEL.values() for name in names]
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_what_ships_for_a_kind_of_cpu_names_each_operator_once(kind):
+    names = [name for names in ELSEWHERE[kind].values() for name in names]
     assert len(names) == len(set(names)) and all(map(crossover.known, names))
-    if tuned.intel_512():
-        assert all(crossover.shipped(name) == size for size, names in crossover._INTEL.items() for name in names)
+    if kind == tuned.kind():
+        assert all(crossover.shipped(name) == size for size, names in ELSEWHERE[kind].items() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("bits", "vendor", "family", "kind"),
+    [
+        (256, "AuthenticAMD", "26", "narrow"),
+        (512, "GenuineIntel", "6", "intel"),
+        (512, "AuthenticAMD", "25", ""),
+        (512, "AuthenticAMD", "26", "zen 5"),
+        (512, None, None, ""),
+    ],
+)
+def test_kinds_of_cpu(monkeypatch, bits, vendor, family, kind):
+    monkeypatch.setattr(tuned, "vector_bits", lambda: bits)
+    monkeypatch.setattr(
+        tuned, "processor", lambda: {} if vendor is None else {"vendor_id": vendor, "cpu family": family}
+    )
+    assert tuned.kind() == kind and (not kind or kind in ELSEWHERE)
 
 
 def planted(ours) -> Case:
@@ -337,7 +357,7 @@ def test_what_takes_long_is_not_made_larger(small, monkeypatch):
 @native
 def test_keys_that_a_call_asks():
     shape = (64, 64)
-    assert Trial("silu", planted(T.silu), shape, Settings()).asked("both") == {"silu": 4096}
+    assert Trial("silu", planted(T.silu), shape, Settings()).asked("both") == {"silu": 4096, "silu (gradient)": 4096}
     softmax = Trial("softmax", planted(lambda x: T.softmax(x, -1)), shape, Settings())
     assert softmax.asked("forward") == {"softmax": 4096}
     assert softmax.asked("both") == {"softmax": 4096, "softmax (gradient)": 4096}

@@ -117,7 +117,8 @@ class Planner:
             needed = {leaf for leaf in leaves if self.made_by.get(leaf) == at}
             if isinstance(step, Nest) and step.shape == shape:
                 registers = step.registers()
-                if all(leaf in registers and leaves[leaf] for leaf in needed) and self.fits(op, step):
+                joins = all(leaf in registers and leaves[leaf] for leaf in needed) and self.fits(op, step)
+                if joins and self.lies_as(op, step):
                     return at
             if needed or not self.may_pass(op, step):
                 return None
@@ -177,6 +178,21 @@ class Planner:
     def fits(self, op: Op, nest: Nest) -> bool:
         """May the op run vector by vector among the nest's members, after each of them?"""
         return all(self.aliasing.may_reorder(op, other) or self.may_alternate(op, other) for other in nest.members)
+
+    def lies_as(self, op: Op, nest: Nest) -> bool:
+        """Do the rows of a product's operand lie along the dimension of what the nest loads? Alone it can be turned
+        round in registers; loaded with those that lie otherwise, either would be gathered element by element."""
+        if op.name != "tt.load" or any(
+            u.name not in ("tt.dot", "tt.trans") for u in self.deps.users.get(op.results[0], ())
+        ):
+            return True
+        return all(self.along(op) == self.along(other) for other in nest.members if other.name == "tt.load")
+
+    def along(self, load: Op) -> list[int]:
+        """The dimensions whose elements are neighbours in memory."""
+        address = load.operands[0]
+        extents = enumerate(address.type.shape)
+        return [dim for dim, extent in extents if extent > 1 and self.aliasing.strides.of(address, dim) == 1]
 
     def may_alternate(self, op: Op, other: Op) -> bool:
         """A store after a load or store of the nest, vector by vector. Where that is not proven to fit, the nest checks

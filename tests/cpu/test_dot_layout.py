@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from trident_cpu import launch
+from trident_cpu import inspect, launch
 
 
 @triton.jit
@@ -68,6 +68,14 @@ def test_turned_operands(left: str, right: str, shape: tuple[int, int, int], dty
     block = {f"B{name}": max(16, triton.next_power_of_2(n)) for name, n in zip("MNK", shape, strict=True)}
     launch(turned_kernel, (1,), *given, d, M, N, K, LEFT=left, RIGHT=right, **block)
     assert torch.equal(d, (a.double() @ b.double()).to(d.dtype))
+
+
+def test_operands_that_lie_otherwise_are_loaded_apart():
+    """Tiles of one shape, a in rows and b in columns: one nest of both would gather one of them by elements."""
+    a, d = torch.zeros(64, 64), torch.zeros(64, 64)
+    ways = {"LEFT": "rows", "RIGHT": "columns", "BM": 64, "BN": 64}
+    texts = [inspect(turned_kernel, a, a, d, 64, 64, k, **ways, BK=k).llvm_ir for k in (64, 32)]
+    assert not any("gather" in text for text in texts)
 
 
 @triton.jit

@@ -30,7 +30,7 @@ from trident.runtime.precision import compute_dtype
 class Activation(NamedTuple):
     """torch: torch's function, called as (x, *parameters). differentiable_grad: (dy, y, *parameters) -> dx in torch's
     operators, given where the gradient is a function of y, which then is what the backward keeps. node: what torch's
-    function, of no parameters, asks below autograd."""
+    function asks below autograd (not of celu, whose gradient has 1 / alpha in float32)."""
 
     f: Any
     grad: Any
@@ -42,7 +42,7 @@ class Activation(NamedTuple):
 aten, F, P = torch.ops.aten, torch.nn.functional, pointwise
 ACTIVATIONS = {
     "celu": Activation(P.celu, P.celu_grad, F.celu),
-    "elu": Activation(P.elu, P.elu_grad, F.elu),
+    "elu": Activation(P.elu, P.elu_grad, F.elu, node=aten.elu.default),
     "gelu": Activation(P.gelu, P.gelu_grad, F.gelu),
     "gelu_tanh": Activation(P.gelu_tanh, P.gelu_tanh_grad, functools.partial(F.gelu, approximate="tanh")),
     "hardshrink": Activation(P.hardshrink, P.shrink_grad, F.hardshrink),
@@ -54,10 +54,10 @@ ACTIVATIONS = {
     "mish": Activation(P.mish, P.mish_grad, F.mish),
     "quick_gelu": Activation(P.quick_gelu, P.quick_gelu_grad, lambda x: x * torch.sigmoid(1.702 * x)),
     "relu": Activation(P.relu, P.relu_grad, F.relu, lambda dy, y: aten.threshold_backward(dy, y, 0)),
-    "selu": Activation(P.selu, P.selu_grad, F.selu),
+    "selu": Activation(P.selu, P.selu_grad, F.selu, node=aten.elu.default),
     "sigmoid": Activation(P.sigmoid, P.sigmoid_grad, torch.sigmoid, aten.sigmoid_backward, aten.sigmoid.default),
-    "silu": Activation(P.silu, P.silu_grad, F.silu),
-    "softplus": Activation(P.softplus, P.softplus_grad, F.softplus),
+    "silu": Activation(P.silu, P.silu_grad, F.silu, node=aten.silu.default),
+    "softplus": Activation(P.softplus, P.softplus_grad, F.softplus, node=aten.softplus.default),
     "softshrink": Activation(P.softshrink, P.shrink_grad, F.softshrink),
     "softsign": Activation(P.softsign, P.softsign_grad, F.softsign),
     "tanh": Activation(P.tanh, P.tanh_grad, torch.tanh, aten.tanh_backward, aten.tanh.default),
@@ -190,8 +190,8 @@ def _activate(name: str, x: Tensor, *parameters: float, inplace: bool = False, v
     if row.node is not None and nodes.possible(x) and route.gradient_to_torch(name, x):
         source, dtype = x.detach(), x.dtype
         kept = name in KEPT
-        found = _keeping(source, name, dtype, dtype) if kept else _forward(source, name, 0.0, 0.0, dtype)
-        return nodes.torchs(row.torch, row.node, found, x)
+        found = _keeping(source, name, dtype, dtype) if kept else _forward(source, name, *_a_b(parameters), dtype)
+        return nodes.torchs(row.torch, row.node, found, x, *parameters)
     return apply(_Activation, x, name, parameters, autocast.output_dtype(name, x))
 
 

@@ -40,7 +40,7 @@ from trident.ops._attention_kernels import (
     queries_kernel,
 )
 from trident.ops._dropout import _run_time, seed_for
-from trident.runtime import autocast, recompute, route, tuning, tuning_llm
+from trident.runtime import autocast, recompute, route, tuning_llm, tuning_products
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -129,7 +129,7 @@ def _forward(
         y.zero_()  # what no sequence holds
     lse = q.new_empty(B, H, L, dtype=compute_dtype(q))
     N = _sequences(cu_q)
-    plan = tuning_llm.attention(B * H, L, S, E, V, N, q.dtype, tuning.tf32(q), q.device)
+    plan = tuning_llm.attention(B * H, L, S, E, V, N, q.dtype, tuning_products.tf32(q), q.device)
     parts = plan.meta.get("PARTS", 1)
     part, of_part = (y, lse), 0
     if parts > 1:
@@ -163,7 +163,7 @@ def _backward(
     launch(delta_kernel, plan.grid, delta, dy, y, H, L, V, *dy.stride(), *y.stride(), **plan.meta)
 
     N = _sequences(cu_q)
-    by_keys = tuning_llm.attention_keys(B * K, L, S, E, V, N, q.dtype, tuning.tf32(q), q.device)
+    by_keys = tuning_llm.attention_keys(B * K, L, S, E, V, N, q.dtype, tuning_products.tf32(q), q.device)
     whole = by_keys.loops and not mask_learns
     new = q.new_empty if cu_q is None else q.new_zeros  # zeros: of what no sequence holds
     dq = q.new_zeros(B, H, L, E, dtype=dtype) if whole else new(B, H, L, E)
@@ -177,7 +177,7 @@ def _backward(
     meta = _constants(E, N, left, right, from_end, cap, scale) | {"FACTOR": _factor(scale, E)}
     launch(keys_kernel, by_keys.grid, dk, dv, dq if whole else None, *given, **meta, **by_keys.meta)
     if not whole:
-        plan = tuning_llm.attention_queries(B * H, L, S, E, V, N, q.dtype, tuning.tf32(q), q.device)
+        plan = tuning_llm.attention_queries(B * H, L, S, E, V, N, q.dtype, tuning_products.tf32(q), q.device)
         launch(queries_kernel, plan.grid, dq, dz if mask_learns else None, *given, **meta, **plan.meta)
     return dq.to(q.dtype), dk, dv, dz
 

@@ -23,8 +23,9 @@ from torch import Tensor
 from trident.lang.sampling import axis_source, axis_tap
 from trident.lang.tile import accumulator, load
 from trident.ops._resample import WIDEST
-from trident.runtime import autocast, crossover, recompute, route, tuning, tuning_conv
+from trident.runtime import autocast, recompute, route, tuning, tuning_conv
 from trident.runtime.autograd import apply
+from trident.runtime.crossover_tables import FEWEST_PLACES
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -206,7 +207,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     reason = "torch's product is cast under autocast" if fits and autocast.active(theta) else None
     places = size[0] * math.prod(size[2:]) if fits else 0
     if route.to_torch(
-        "affine_grid (small)" if places < crossover.FEWEST_PLACES else "affine_grid",
+        "affine_grid (small)" if places < FEWEST_PLACES else "affine_grid",
         theta,
         unless=reason if fits else route.INVALID,
     ):

@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import accumulator, matrix
-from trident.runtime import recompute, route, tuning, tuning_llm
+from trident.runtime import recompute, route, tuning_llm, tuning_products
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -99,7 +99,7 @@ def _sums_kernel(
 
 
 def _precision(x: Tensor) -> str:
-    return "tf32" if tuning.tf32(x) else "ieee"
+    return "tf32" if tuning_products.tf32(x) else "ieee"
 
 
 @op("grouped_mm")
@@ -107,7 +107,7 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     """x and w of any strides."""
     (S, K), (G, _, N) = x.shape, w.shape
     y = x.new_empty(S, N)
-    plan = tuning_llm.grouped(S, G, N, K, x.dtype, tuning.tf32(x), x.device)
+    plan = tuning_llm.grouped(S, G, N, K, x.dtype, tuning_products.tf32(x), x.device)
     launch(
         _rows_kernel, plan.grid, y, x, w, offs.contiguous(), S, G, K, N, *x.stride(), *w.stride(),
         PRECISION=_precision(x), **plan.meta,
@@ -120,7 +120,7 @@ def _sums(a: Tensor, b: Tensor, offs: Tensor) -> Tensor:
     """[G, M, N] of a [S, M] and b [S, N], of any strides."""
     (S, M), N, G = a.shape, b.shape[1], offs.shape[0]
     y = a.new_empty(G, M, N)
-    plan = tuning_llm.grouped_sums(S, G, M, N, a.dtype, tuning.tf32(a), a.device)
+    plan = tuning_llm.grouped_sums(S, G, M, N, a.dtype, tuning_products.tf32(a), a.device)
     launch(
         _sums_kernel, plan.grid, y, a, b, offs.contiguous(), S, G, M, N, *a.stride(), *b.stride(),
         PRECISION=_precision(a), **plan.meta,

@@ -24,19 +24,22 @@ from trident.lang.tile import accumulator, load, matrix
 from trident.ops._activation import ACTIVATIONS, FUSED, _activate
 from trident.ops._activation import _backward as activation_backward
 from trident.ops._slices import add_slices, new_slices
-from trident.runtime import autocast, recompute, route, tuning
+from trident.runtime import autocast, recompute, route, tuning_products
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
+
+FEW_ROWS = 2  # a row alone is a vector times a matrix: all of it is reading the matrix
 
 
 @triton.jit
 def _matmul_kernel(
     y, z, a, b, bias, M, N, K, a_m, a_k, b_k, b_n, STEPS,
-    F: tl.constexpr, PRECISION: tl.constexpr, EVEN_K: tl.constexpr,
+    F: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr, EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
 ):  # fmt: skip
-    """z = a [M, K] b [K, N] + bias [N] and y = F(z), both [M, N] contiguous; bias, z and F may be None.
+    """z = a [M, K] b [K, N] + bias [N] and y = F(z), both [M, N] contiguous; bias, z and F may be None. ADD: z is
+    added to what y holds.
 
     a_m, ..., b_n: strides. STEPS of BLOCK_K for each program of axis 1, which writes its own y.
     """
@@ -70,30 +73,47 @@ def _matmul_kernel(
     inside = (rows < M) & (cols < N)
     if z is not None:
         tl.store(z + at, b_z, inside)
+    if ADD:
+        b_z += load(y + at, inside)
     tl.store(y + at, b_z if F is None else F(b_z, 0.0, 0.0), inside)
 
 
 def _product(
-    y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None, z: Tensor | None = None, activation: str | None = None
-) -> None:
-    """Write y [M, N] (and z, if given) from a [M, K] and b [K, N] of any strides."""
+    y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None, z: Tensor | None = None,
+    activation: str | None = None, add: bool = False,
+) -> None:  # fmt: skip
+    """Write y [M, N] (and z, if given) from a [M, K] and b [K, N] of any strides; or add to y."""
     (M, K), N = a.shape, b.shape[1]
     f = None if activation is None else ACTIVATIONS[activation].f
-    # read where the kernel is launched, as torch does; only float32 on a GPU has a faster and less precise product
-    tf32 = a.dtype == torch.float32 and a.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
-    plan = tuning.matmul(M, N, K, a.dtype, tf32, bias is None and z is None and f is None, a.device)
-    slices = plan.grid[-1] if len(plan.grid) > 1 else 1
+    tf32 = tuning_products.tf32(a)
+    may_slice = bias is None and z is None and f is None and not add
+    plan = tuning_products.matmul(M, N, K, a.dtype, tf32, may_slice, torch.get_num_threads(), a.device)
+    slices = plan.grid[1]
     found = y if slices == 1 else new_slices(slices, y, a)
     launch(
         _matmul_kernel,
         plan.grid,
         *(found, z, a, b, None if bias is None else bias.contiguous(), M, N, K, *a.stride(), *b.stride()),
         F=f,
+        ADD=add,
         PRECISION="tf32" if tf32 else "ieee",
         **plan.meta,
     )
     if slices > 1:
         add_slices(y, found)
+
+
+def multiply(y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None, add: bool = False) -> None:
+    """Write a [M, K] b [K, N] + bias [N] to y, or add a b to it; by torch or by the kernel, whichever is faster."""
+    way, work = _way(a, b.shape[1])
+    if not route.faster_in_torch(f"linear{way}", a, work):
+        _product(y, a, b, bias, add=add)
+    elif add:
+        y.addmm_(a, b)
+    elif bias is None:
+        torch.mm(a, b, out=y)
+    else:
+        torch.addmm(bias, a, b, out=y)
 
 
 @op("linear")
@@ -143,6 +163,15 @@ def _in_torch(x: Tensor, w: Tensor, b: Tensor | None, activation: str | None) ->
     return z if activation is None else ACTIVATIONS[activation].torch(z)
 
 
+def _way(x: Tensor, N: int) -> tuple[str, int]:
+    """In which a product of x [..., K] and a matrix of N columns is special, and its multiplications."""
+    work = x.numel() * N
+    if x.dtype.itemsize == 2:
+        return " (halves)", work
+    few = not torch.compiler.is_exporting() and x.numel() < FEW_ROWS * x.shape[-1]
+    return " (few rows)" if few else "", work
+
+
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
     """As :func:`torch.nn.functional.linear`, then the activation of that name, if any, in the same kernel.
 
@@ -152,13 +181,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     if activation is not None and activation not in FUSED:
         raise ValueError(f"linear: activation is {activation!r}; expected one of {', '.join(sorted(FUSED))}")
     x, w, b = autocast.lowered("linear", input, weight, bias)
+    assert x is not None and w is not None  # for mypy
     dtypes = {t.dtype for t in (x, w, b) if t is not None}
     fits = input.dim() > 0 and weight.dim() == 2 and input.shape[-1] == weight.shape[1] and weight.shape[0] > 0
     fits = fits and (bias is None or bias.shape == weight.shape[:1]) and len(dtypes) == 1
+    way, work = _way(x, w.shape[0]) if fits else ("", 0)
     name = "linear" if activation is None else "linear_activation"
-    if not route.to_torch(name, input, weight, bias, unless=None if fits else route.INVALID):
+    if not route.to_torch(name + way, input, weight, bias, unless=None if fits else route.INVALID, work=work):
         # plain products, and so those of the gradients, may be faster in torch where the fused one is not
-        return apply(_Linear, x, w, b, activation, activation is not None and route.to_torch("linear", x, w))
+        in_torch = activation is not None and route.to_torch(f"linear{way}", x, w, work=work)
+        return apply(_Linear, x, w, b, activation, in_torch)
     if activation is None or input.numel() == 0:
         return _in_torch(input, weight, bias, activation)
     return _activate(activation, torch.nn.functional.linear(input, weight, bias))

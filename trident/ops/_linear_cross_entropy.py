@@ -7,7 +7,7 @@
 
 Where gradients are to come and the loss is one number, all of this happens in the forward: the backward only scales.
 With reduction "none" each token's gradient is known in the backward alone, which then computes the logits again.
-The products are torch's (MKL, oneDNN, cuBLAS).
+The products are torch's (MKL, oneDNN, cuBLAS) where those are faster.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from trident.lang.lines import along, per_line
 from trident.lang.tile import load, row_tile
 from trident.ops._class_loss import check_classes, reduced
 from trident.ops._cross_entropy import _in_two, _spread, cross_entropy, line_loss
-from trident.ops._linear import linear
+from trident.ops._linear import linear, multiply
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning, tuning_tables
 from trident.runtime.autograd import apply
@@ -74,12 +74,11 @@ class _Sum:
     def add(self, a: Tensor, b: Tensor) -> None:
         """a [M, N] b [N, K]."""
         if self.total.dtype != a.dtype:
-            product = torch.mm(a, b)
+            product = a.new_empty(self.total.shape)
+            multiply(product, a, b)
             self.total = self.total.add_(product) if self.begun else self.total.copy_(product)
-        elif self.begun:
-            self.total.addmm_(a, b)
         else:
-            torch.mm(a, b, out=self.total)
+            multiply(self.total, a, b, add=self.begun)
         self.begun = True
 
 
@@ -100,7 +99,7 @@ def _walk(
         for first in range(0, N, each):
             part = slice(first, min(first + each, N))
             z, rows = logits[: part.stop - first], x[part]
-            torch.mm(rows, w.T, out=z) if b is None else torch.addmm(b, rows, w.T, out=z)
+            multiply(z, rows, w.T, b)
             plan = tuning.rows(z.shape[0], V, x.device, tuning.registers(x.dtype, 4))
             sliced = [None if t is None else t[part] for t in (losses, totals, dloss, target)]
             launch(
@@ -108,7 +107,7 @@ def _walk(
                 SMOOTH=smoothing > 0, GRADIENT=any(wants), **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
             )  # fmt: skip
             if wants_dx:
-                torch.mm(z, w, out=dx[part])
+                multiply(dx[part], z, w)
             if dw is not None:
                 dw.add(z.T, rows)
             if wants_db:

@@ -28,6 +28,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import logsigmoid
 
 from trident.ops._class_loss import check_classes
+from trident.ops._linear import multiply
 from trident.ops._linear_cross_entropy import _rows_kernel, _Sum, of_product
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning, tuning_tables
@@ -184,7 +185,8 @@ class _Part:
 
     def _logits(self, at: slice) -> Tensor:
         z, rows = self.room[: at.stop - at.start], self.rows[at]
-        return torch.mm(rows, self.w.T, out=z) if self.b is None else torch.addmm(self.b, rows, self.w.T, out=z)
+        multiply(z, rows, self.w.T, self.b)
+        return z
 
     def _launch(self, z: Tensor, at: slice, losses: Tensor | None, totals: Tensor | None, dloss: Tensor | None) -> None:
         M, V = z.shape
@@ -209,7 +211,7 @@ class _Part:
             z = self.room[: at.stop - at.start] if len(self.slices) == 1 else self._logits(at)
             self._launch(z, at, None, None, dloss[at])
             if wants_dx:
-                torch.mm(z, self.w, out=dx[at])
+                multiply(dx[at], z, self.w)
             if dw is not None:
                 dw.add(z.T, self.rows[at])
             if db is not None:

@@ -137,8 +137,8 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         # as torch: the gradient is a function of y
-        plain = not ctx.log and ctx.sign > 0 and ctx.dtype == y.dtype == dy.dtype
-        if recompute.wanted() or (plain and torch_differentiates(y, ctx.dim)):
+        plain = ctx.sign > 0 and ctx.dtype == y.dtype == dy.dtype
+        if recompute.wanted() or (plain and torch_differentiates(y, ctx.dim, ctx.log)):
             # not torch.ops.aten's, whose Python costs 2 us more
             of_torch = torch._log_softmax_backward_data if ctx.log else torch._softmax_backward_data
             dx = of_torch(dy, y, ctx.dim, y.dtype)
@@ -148,8 +148,9 @@ class _Softmax(torch.autograd.Function):
         return dx, None, None, None, None
 
 
-def torch_differentiates(y: Tensor, dim: int) -> bool:
-    return route.gradient_to_torch("softmax" if dim in (-1, y.dim() - 1) else "softmax (inner)", y)
+def torch_differentiates(y: Tensor, dim: int, log: bool = False) -> bool:
+    name = "log_softmax" if log else "softmax"
+    return route.gradient_to_torch(name if dim in (-1, y.dim() - 1) else f"{name} (inner)", y)
 
 
 def _softmax(
@@ -168,15 +169,16 @@ def _softmax(
     if route.to_torch(name, x, unless=reason) or dim is None:
         return getattr(torch.nn.functional, name)(input, dim, _stacklevel=stacklevel + 3, dtype=dtype)
     dtype = dtype or autocast.output_dtype("softmax", x)
-    plain = not log and sign > 0 and dtype == x.dtype
-    if plain and nodes.possible(x) and torch_differentiates(x, dim):
+    if sign > 0 and dtype == x.dtype and nodes.possible(x) and torch_differentiates(x, dim, log):
         y = _forward(x.detach(), dim, log, sign, dtype)
-        return nodes.torchs(torch.softmax, SOFTMAX, y, x, dim)
+        return nodes.torchs(*(LOG_SOFTMAX if log else SOFTMAX), y, x, dim)
     return apply(_Softmax, x, dim, log, sign, dtype)
 
 
 HALVES = (torch.float16, torch.bfloat16)
-SOFTMAX = torch.ops.aten._softmax.default
+# torch's function, and what it asks below autograd
+SOFTMAX = torch.softmax, torch.ops.aten._softmax.default
+LOG_SOFTMAX = torch.log_softmax, torch.ops.aten._log_softmax.default
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:

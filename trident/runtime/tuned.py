@@ -47,9 +47,15 @@ def vector_bits() -> int:
     return 512 if capability.startswith("AVX512") else 256 if capability == "AVX2" else 128
 
 
-def intel_512() -> bool:
-    """An Intel CPU with vectors of 512 bits?"""
-    return vector_bits() == 512 and processor().get("vendor_id") == "GenuineIntel"
+def kind() -> str:
+    """Of CPU, as far as what is faster differs: "narrow" (vectors of less than 512 bits), "intel", "zen 5" (AMD's, the
+    first whose units are 512 bits wide), "" for others."""
+    said = processor()
+    if vector_bits() < 512:
+        return "narrow"
+    if said.get("vendor_id") == "GenuineIntel":
+        return "intel"
+    return "zen 5" if said.get("vendor_id") == "AuthenticAMD" and int(said.get("cpu family", 0)) >= 26 else ""
 
 
 @dataclass(frozen=True)

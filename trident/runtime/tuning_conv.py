@@ -4,7 +4,8 @@ import torch
 
 from trident.runtime import tuning
 from trident.runtime.launch import INTERPRETED
-from trident.runtime.tuning import PRODUCT_TILES, TF32_TILE, Plan, cdiv, flat, heuristic, power_of_2
+from trident.runtime.tuning import Plan, cdiv, flat, heuristic, power_of_2
+from trident.runtime.tuning_products import PRODUCT_TILES, TF32_TILE
 
 
 def _conv_blocks(P: int, CO: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> tuple[int, int, int]:

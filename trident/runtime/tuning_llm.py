@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from trident.runtime import tuning
+from trident.runtime import tuning, tuning_products
 from trident.runtime.tuning import Plan, cdiv, heuristic, power_of_2
 
 
@@ -39,7 +39,7 @@ def choices(M: int, N: int, dtype: torch.dtype, device: torch.device) -> Plan:
 
 
 def _product(M: int, N: int, K: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> dict[str, Any]:
-    meta = tuning.matmul(M, N, K, dtype, tf32, False, device).meta
+    meta = tuning_products.matmul(M, N, K, dtype, tf32, False, tuning_products.ENOUGH, device).meta
     return {name: value for name, value in meta.items() if name not in ("STEPS", "GROUP_M", "EVEN_K")}
 
 

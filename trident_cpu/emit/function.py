@@ -66,6 +66,7 @@ class FunctionEmitter:
         self.views: dict[Value, View] = {}
         self.bounds = bounds_of_accesses(function)
         self.references: dict[Value, Reference] = {}  # loaded tiles that are read again where they lie
+        self.ahead: dict[Value, int] = {}  # loaded tiles -> how many bytes ahead of them memory is asked for
         self.inductions: dict[Value, tuple[Value, Value, str]] = {}
         self.aliases: dict[Value, Value] = {}
         self.waiting: dict[Value, Callable[[Map, Context], Val]] = {}  # gathers that are done where they are read

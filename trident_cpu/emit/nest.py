@@ -16,6 +16,7 @@ from trident_cpu.emit.buffers import View, dense_strides
 from trident_cpu.emit.detours import Detours
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.padding import Padding
+from trident_cpu.emit.prefetch import fetch, worth
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.stream import may_start, streamable, streams_always
 from trident_cpu.emit.transpose import column, side, squares, store_turned
@@ -54,6 +55,8 @@ class NestEmitter:
         self.index = ["0"] * len(self.shape)
         self.producing: frozenset[Value] = frozenset()
         self.streaming: frozenset[Op] = frozenset()
+        if not self.brief:
+            fe.ahead |= worth(nest, self.vector_dim)
         self.row_start = Context(self.shape, self.index, self.vector_dim, self.lanes)
 
     # ---- shape of the loops
@@ -379,6 +382,8 @@ class NestEmitter:
         for op in nest.members:
             if op.name == "tt.load":
                 ctx.memo[(op.results[0], identity)] = access.load(op)
+                if not self.brief and op not in ctx.detours:
+                    fetch(fe, op.results[0], evaluate(fe, op.operands[0], identity, ctx), self.lanes)
             elif op.name == "tt.store":
                 self.detours.store(op, access)
             elif op.name == "tt.reduce":

@@ -14,6 +14,7 @@ from trident_cpu.emit.buffers import View
 from trident_cpu.emit.extent import Extents
 from trident_cpu.emit.memory import Access
 from trident_cpu.emit.nest import emit_nest
+from trident_cpu.emit.prefetch import fetch
 from trident_cpu.emit.types import stored
 from trident_cpu.emit.values import Context, Map, Val, evaluate, lanes_of, load_view, view_address
 from trident_cpu.ir import Op, Value
@@ -71,6 +72,7 @@ def reload(fe: FunctionEmitter, value: Value, index_map: Map, ctx: Context) -> V
     reference, access, b = fe.references[value], Access(fe, ctx), fe.b
     load = reference.load
     pointer, *rest = (evaluate(fe, v, index_map if v.type.is_tile else (), ctx) for v in load.operands)
+    fetch(fe, value, pointer, ctx.lanes)
     if reference.copy is None:
         return access.load_from(load, pointer, rest)
     text, stride = view_address(fe, reference.copy, index_map, ctx)

@@ -1,0 +1,221 @@
+"""What was measured of kernels beside torch's operators: the sizes and reasons that runtime/crossover.py goes by.
+
+docs/measured.md has the numbers. LEAST and NEVER are of the first machine, AMD's Zen 4; ELSEWHERE says where other
+CPUs differ from it.
+"""
+
+import math
+from collections.abc import Mapping
+
+
+def _each(names: str, *ways: str) -> tuple[str, ...]:
+    """Each of the names, written with each ending."""
+    return tuple(f"{name}{way}" for name in names.split() for way in ways)
+
+
+def _dims(name: str, dims: tuple[int, ...] = (1, 2, 3), way: str = "") -> tuple[str, ...]:
+    return tuple(f"{name}{n}d{way}" for n in dims)
+
+
+ALONE = " (forward alone)"  # no gradient to come: measured apart for reductions, whose forwards torch tunes better
+LAST = " (channels_last)"
+MODES = ("constant", "reflection", "replication", "circular")
+CONV_PARTS = (" (forward)", " (activation)", " (dx)", " (dw)")
+CONV = tuple(
+    f"{name}{kind}{part}"
+    for name in (*_dims("conv"), *_dims("conv_transpose"))
+    for kind in ("", *(f" (depthwise){way}{last}" for way in ("", " (wide)", " (many taps)") for last in ("", LAST)))
+    for part in CONV_PARTS
+)
+# depthwise convolutions that were measured to be faster here, and from which size on
+CONV_WIDE = {n: tuple(f"conv{n}d (depthwise) (wide){part}" for part in CONV_PARTS) for n in (1, 2)}
+CONV_LONG = tuple(f"conv1d (depthwise) (many taps){part}" for part in (" (forward)", " (activation)", " (dw)"))
+CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in ("", LAST))
+# products, by the number of multiplications
+LINEAR, LINEAR_ACTIVATION = (_each(name, "", " (halves)", " (few rows)") for name in ("linear", "linear_activation"))
+FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
+NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
+
+LEAST: dict[int, tuple[str, ...]] = {
+    2048: ("bilinear",),
+    4096: ("alpha_dropout", "normalize"),
+    8192: ("binary_cross_entropy", "dropout", "mish", "topk_softmax"),
+    16384: (
+        *("normalize (power)", "shift_gelu", "unfold"),
+        *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
+        *("multilabel_margin_loss", "pdist (power)", "softsign"),
+        *("tanhshrink", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d"),
+        *("upsample_bicubic2d (channels_last)", *_each("std_mean var_mean", "", ALONE)),
+    ),
+    32768: (
+        "cosine_similarity",
+        "gaussian_nll_loss",
+        "local_response_norm",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "rrelu",
+        "tanh",
+    ),
+    65536: (
+        *CONV_MANY_TAPS,
+        *("fold", "geglu", "swiglu"),
+        "jsd_loss (one side)",
+        *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        "quick_gelu",
+        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
+        *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
+        *_each("max min std var", ALONE),
+        *_each("max min", f" (inner){ALONE}"),
+        *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
+    ),
+    131072: (
+        *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
+        *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
+        *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
+    ),
+    262144: (
+        *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
+        *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
+        "gumbel_softmax",
+        *_each("max min", "", " (inner)"),
+        *("sigmoid", "softmax", "softmin"),
+        *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
+    ),
+    524288: (
+        *CONV_WIDE[2],
+        "embedding_bag (weighted)",
+        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss"),
+        "smooth_l1_loss",
+    ),
+    1048576: (
+        *CONV_LONG,
+        "softmax (inner) (gradient)",
+        *_each("linear_cross_entropy", "", " (each)"),
+        *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
+        *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
+        *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
+        *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
+    ),
+    4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
+    33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
+}
+
+# why torch's operator is preferred at every size -> which
+NEVER: dict[str, tuple[str, ...]] = {
+    "a vector loop at memory speed gains nothing": (
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *("embedding (forward alone)", "one_hot"),
+        *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
+        *_each("amax amin mean prod prelu", ALONE),
+        *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
+        "layer_norm (plain) (gradient)",
+        *("max (all) (forward alone)", "min (all) (forward alone)"),
+    ),
+    "torch's loop was measured faster": (
+        *("l1_loss (each)", "topk_softmax (many chosen)"),
+        *("embedding_bag (mean)", "embedding_bag (sum)"),
+        *("adaptive_avg_pool1d", "adaptive_max_pool1d", "group_norm", "group_norm (channels last)", "layer_norm"),
+        *("layer_norm (residual)", "rms_norm (few rows)"),
+        *_each("batch_norm", " (channels last)", " (running statistics)", " (running statistics) (channels last)"),
+        *_dims("adaptive_avg_pool", way=" (one window)"),
+        *("adaptive_avg_pool1d (uneven)", "adaptive_avg_pool2d (channels_last) (uneven)"),
+        *(*_dims("adaptive_max_pool", way=" (one window)"), *_dims("adaptive_max_pool", (2, 3), LAST)),
+        "max_pool1d (forward alone)",
+        *(*_dims("max_pool", (2, 3), " (gradient)"), *_dims("adaptive_max_pool", (2, 3), " (gradient)")),
+        *(*_dims("avg_pool", (2, 3), LAST), *_dims("max_pool", (2, 3), LAST), *_dims("max_unpool")),
+        *(*_dims("avg_pool", way=" (far apart)"), *_dims("max_pool", way=" (far apart)")),
+        *("upsample_linear1d", "upsample_trilinear3d", "upsample_trilinear3d (channels_last)", "upsample_bicubic2d"),
+        *("upsample_bilinear2d (channels_last)", "channel_shuffle", "channel_shuffle (channels_last)"),
+        *("pixel_shuffle (channels_last)", "pixel_unshuffle (channels_last)"),
+        *(name for kind in NEAREST for name in (*_dims(kind, (1, 3)), *_dims(kind, (2, 3), LAST))),
+        *(name for mode in MODES for name in _dims(f"{mode}_pad", (0, 1, 2, 3, 4))),
+    ),
+    "the gradient of its mask was measured slower": ("scaled_dot_product_attention (mask learns)",),
+    "its blocks do not divide the sizes": (
+        *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
+    ),
+    "torch's products of few rows were measured faster": ("flash_attention (slices)",),
+    "MKL tunes the product by hand": (
+        *(*LINEAR, *LINEAR_ACTIVATION, "grouped_mm (full precision)", "grouped_mm (few rows)"),
+    ),
+    "oneDNN tunes convolutions by hand": (
+        "conv_tbc",
+        *(set(CONV) - {*CONV_WIDE[1], *CONV_WIDE[2], *CONV_LONG, *CONV_MANY_TAPS}),
+    ),
+    "torch's loop of vector gathers was measured faster": ("grid_sample", "affine_grid (small)", "fold (patches)"),
+}
+
+# what tuned.kind() says of a CPU -> what differs there; inf: torch's at every size
+ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
+    # vectors of 256 bits, where exp and erf have no table in a register (decision 105) and products of tiles are
+    # slower (Zen 3)
+    "narrow": {
+        524288: ("scaled_dot_product_attention (fused in torch) (causal)",),
+        1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),
+        math.inf: (
+            *("gelu", "linear_cross_entropy (each)", "pdist (greatest)", "shift_gelu"),
+            "scaled_dot_product_attention (fused in torch)",
+            *_each("max min", " (inner)", " (inner) (forward alone)"),
+        ),
+    },
+    # Zen 5, whose vectors of 512 bits MKL leaves alone, and whose loops are at memory speed sooner: what `python -m
+    # trident tune` found, but for what an idle machine's bench said otherwise
+    "zen 5": {
+        1024: ("local_response_norm", "normalize", "shift_gelu"),
+        16384: (
+            *("argmin (forward alone)", "celu", "elu", "gaussian_nll_loss", "lp_pool1d", "multilabel_soft_margin_loss"),
+            *("quick_gelu", "rrelu", "selu", *_each("std", "", ALONE)),
+            "scaled_dot_product_attention (padded)",
+        ),
+        131072: (
+            *("embedding_bag (max)", "kl_div", "softmin"),
+            *_each("scaled_dot_product_attention", " (mask learns)", " (fused in torch) (causal)"),
+            "scaled_dot_product_attention (fused in torch) (padded)",
+        ),
+        262144: (
+            *("adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "amax (forward alone)", "norm", "var"),
+            *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
+        ),
+        524288: ("l1_loss", "log_softmax (gradient)"),
+        1048576: ("cross_entropy",),
+        4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
+        math.inf: (
+            *("huber_loss", "layer_norm (forward alone)", "mean", "mse_loss", "pdist", "pdist (greatest)"),
+            *("pixel_unshuffle", "sigmoid", "silu", "smooth_l1_loss"),
+            *_each("elu relu selu softplus", " (gradient)"),
+        ),
+    },
+    # Sapphire Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
+    "intel": {
+        1024: ("local_response_norm", "normalize"),
+        16384: (
+            *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
+            *("rrelu", "std (forward alone)"),
+        ),
+        131072: ("kl_div", "tanhshrink"),
+        262144: ("embedding_bag (max)", "triplet_margin_loss"),
+        4194304: (
+            *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
+            *("l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)", "sigmoid"),
+            *("silu", "softmax", "softmax (inner) (gradient)"),
+        ),
+        math.inf: ("linear_cross_entropy (each)", "tanh"),
+    },
+}
+
+ATTENTION = _each(
+    "scaled_dot_product_attention",
+    *("", " (mask learns)", " (padded)"),
+    *(" (fused in torch)", " (fused in torch) (causal)", " (fused in torch) (padded)"),
+)
+
+# What torch's loop does faster, but for results as large as pages.LARGE, which here come in pages of 2 MB
+PAGED = frozenset(
+    {
+        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "relu", "softshrink", "threshold"),
+        *_each("dropout logsigmoid rrelu sigmoid softmax tanh", " (gradient)"),
+        *("layer_norm (plain) (gradient)", "shift_gelu"),
+        *("batch_norm", "channel_shuffle", "constant_pad2d", "group_norm", "layer_norm", "layer_norm (forward alone)"),
+        *("prelu (forward alone)", *_dims("dropout")),
+    }
+)
