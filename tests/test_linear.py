@@ -106,3 +106,23 @@ def test_multiply_writes_and_adds(monkeypatch, dtype, policy):
             rtol=1e-2 if dtype.itemsize == 2 else 1e-5,
             atol=1e-1 if dtype.itemsize == 2 else 1e-4,
         )
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
+@pytest.mark.parametrize("M, K, N", ((1, 1, 1), (1, 7, 33), (2, 1024, 65), (3, 3072, 10), (4, 1100, 257), (4, 65, 1)))
+@pytest.mark.parametrize("activation", (None, "silu"))
+@pytest.mark.skipif(DEVICE != "cpu", reason="few rows have a kernel of their own on CPUs alone")
+def test_few_rows(monkeypatch, dtype, M, K, N, activation):
+    """One launch of the kernel for them, with a bias and without, of rows that lie apart."""
+    torch.manual_seed(0)
+    launched = []
+    launch = _linear.launch
+    monkeypatch.setattr(_linear, "launch", lambda f, *a, **meta: (launched.append(f), launch(f, *a, **meta)))
+    x, w, b = torch.randn(M, K + 5).to(dtype)[:, :K], torch.randn(N, K + 3).to(dtype)[:, :K], torch.randn(N).to(dtype)
+    f = ACTIVATIONS[activation].torch if activation else lambda z: z
+    for bias in (b, None):
+        with torch.no_grad():
+            y = T.linear(x, w, bias, activation=activation)
+        exact = f(torch.nn.functional.linear(x.double(), w.double(), None if bias is None else bias.double()))
+        close([y], [exact], dtype, K)
+    assert launched == 2 * [_linear._few_rows_kernel]

@@ -61,14 +61,14 @@ def test_log_probabilities_are_the_references():
 def test_no_logits_of_all_pairs(monkeypatch):
     """None of V columns by the tokens of all pairs."""
     largest = 0
-    mm = torch.mm
+    multiply = _linear_dpo_loss.multiply
 
-    def watched(a, b, **kwargs):
+    def watched(y, a, b, bias=None, add=False):
         nonlocal largest
         largest = max(largest, a.shape[0] if b.shape[1] == 5000 else 0)
-        return mm(a, b, **kwargs)
+        multiply(y, a, b, bias, add)
 
-    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setattr(_linear_dpo_loss, "multiply", watched)
     x, w, target = made(B=8, L=128, V=5000)
     T.linear_dpo_loss(x, w, target).backward()
     assert 0 < largest <= 1024 < 8 * 2 * 128

@@ -10,7 +10,8 @@ backward    dz = f'(z) dy
 
 All three products are one kernel over strides. It keeps for the backward what torch keeps: y where f' is a function of
 y, else z, which then the forward's kernel writes beside y. dw sums over M, often long while [N, K] is small: slices of
-M are summed by several programs, and their results added in a fixed order.
+M are summed by several programs, and their results added in a fixed order. Of few rows (a language model's next token)
+all the work is reading w: they have a kernel that sums along its rows.
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
-FEW_ROWS = 2  # a row alone is a vector times a matrix: all of it is reading the matrix
+FEW_ROWS = 4  # most that `_few_rows_kernel` takes
 
 
 @triton.jit
@@ -78,6 +79,27 @@ def _matmul_kernel(
     tl.store(y + at, b_z if F is None else F(b_z, 0.0, 0.0), inside)
 
 
+@triton.jit
+def _few_rows_kernel(
+    y, a, w, bias, M, N, K, a_m, w_n,
+    F: tl.constexpr, EVEN_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """y = F(a [M, K] wᵀ + bias [N]) with w [N, K], rows of a and w contiguous, all M rows of a in one program."""
+    m = tl.arange(0, BLOCK_M)[:, None]
+    n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+    b_z = accumulator(a, BLOCK_M, BLOCK_N)
+    for step in range(0, tl.cdiv(K, BLOCK_K)):
+        k = (step * BLOCK_K + tl.arange(0, BLOCK_K))[None, None, :]
+        in_w, in_a = (n < N)[:, :, None], (m < M)[:, :, None]
+        if not EVEN_K:
+            in_w, in_a = in_w & (k < K), in_a & (k < K)
+        b_w = load(w + n.to(tl.int64)[:, :, None] * w_n + k, in_w)
+        b_z += tl.sum(load(a + m[:, :, None] * a_m + k, in_a) * b_w, 2)
+    if bias is not None:
+        b_z += load(bias + n, n < N)
+    tl.store(y + m * N + n, b_z if F is None else F(b_z, 0.0, 0.0), (m < M) & (n < N))
+
+
 def _product(
     y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None, z: Tensor | None = None,
     activation: str | None = None, add: bool = False,
@@ -85,10 +107,16 @@ def _product(
     """Write y [M, N] (and z, if given) from a [M, K] and b [K, N] of any strides; or add to y."""
     (M, K), N = a.shape, b.shape[1]
     f = None if activation is None else ACTIVATIONS[activation].f
+    few = type(M) is int and M <= FEW_ROWS and z is None and not add and a.device.type == "cpu"
+    if few and a.stride(1) == b.stride(0) == 1:
+        plan = tuning_products.few_rows(M, N, K, a.device)
+        bias = None if bias is None else bias.contiguous()
+        launch(_few_rows_kernel, plan.grid, y, a, b, bias, M, N, K, a.stride(0), b.stride(1), F=f, **plan.meta)
+        return
     tf32 = tuning_products.tf32(a)
     may_slice = bias is None and z is None and f is None and not add
     plan = tuning_products.matmul(M, N, K, a.dtype, tf32, may_slice, torch.get_num_threads(), a.device)
-    slices = plan.grid[1]
+    slices = plan.grid[-1] if len(plan.grid) > 1 else 1  # TRACED has one
     found = y if slices == 1 else new_slices(slices, y, a)
     launch(
         _matmul_kernel,
@@ -166,10 +194,13 @@ def _in_torch(x: Tensor, w: Tensor, b: Tensor | None, activation: str | None) ->
 def _way(x: Tensor, N: int) -> tuple[str, int]:
     """In which a product of x [..., K] and a matrix of N columns is special, and its multiplications."""
     work = x.numel() * N
+    K = x.shape[-1]
+    # a graph for all sizes may not be asked for its own
+    rows = x.numel() // max(1, K) if type(work) is int else FEW_ROWS + 1
     if x.dtype.itemsize == 2:
-        return " (halves)", work
-    few = not torch.compiler.is_exporting() and x.numel() < FEW_ROWS * x.shape[-1]
-    return " (few rows)" if few else "", work
+        read = rows == 1 and x.dtype == torch.bfloat16 and K % 1024 == 0  # whole steps of `tuning_products.few_rows`
+        return " (a row of bfloat16)" if read else " (halves)", work
+    return " (few rows)" if rows <= FEW_ROWS else "", work
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:

@@ -32,7 +32,9 @@ CONV_WIDE = {n: tuple(f"conv{n}d (depthwise) (wide){part}" for part in CONV_PART
 CONV_LONG = tuple(f"conv1d (depthwise) (many taps){part}" for part in (" (forward)", " (activation)", " (dw)"))
 CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in ("", LAST))
 # products, by the number of multiplications
-LINEAR, LINEAR_ACTIVATION = (_each(name, "", " (halves)", " (few rows)") for name in ("linear", "linear_activation"))
+LINEAR, LINEAR_ACTIVATION = (
+    _each(name, "", " (few rows)", " (halves)", " (a row of bfloat16)") for name in ("linear", "linear_activation")
+)
 FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
@@ -173,15 +175,16 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             "scaled_dot_product_attention (fused in torch) (padded)",
         ),
         262144: (
-            *("adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "amax (forward alone)", "norm", "var"),
+            *("amax", "amax (forward alone)", "norm", "var"),
             *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         ),
         524288: ("l1_loss", "log_softmax (gradient)"),
         1048576: ("cross_entropy",),
+        2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
         4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
         math.inf: (
             *("huber_loss", "layer_norm (forward alone)", "mean", "mse_loss", "pdist", "pdist (greatest)"),
-            *("pixel_unshuffle", "sigmoid", "silu", "smooth_l1_loss"),
+            *("pixel_unshuffle", "reglu", "sigmoid", "silu", "smooth_l1_loss"),
             *_each("elu relu selu softplus", " (gradient)"),
         ),
     },

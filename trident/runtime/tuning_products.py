@@ -52,6 +52,16 @@ def matmul(
     return Plan((tiles, slices), meta)
 
 
+@heuristic
+def few_rows(M: int, N: int, K: int, device: torch.device) -> Plan:
+    """BLOCK_N rows of w [N, K] for each program of a product of M rows, in steps of BLOCK_K (docs/measured.md)."""
+    whole = power_of_2(K)
+    block_k = K if K == whole <= 4096 else min(whole, 1024)  # a row at once, or steps that leave little of it over
+    block_n = 4 if block_k > 1024 else 8
+    meta = {"EVEN_K": K % block_k == 0, "BLOCK_M": power_of_2(M), "BLOCK_N": block_n, "BLOCK_K": block_k}
+    return Plan((cdiv(N, block_n),), meta)
+
+
 def _cpu_tile(M: int, N: int, slices: int, dtype: torch.dtype, threads: int) -> tuple[int, int]:
     """The one with which the last thread is done first: what a tile computes beyond [M, N] counts, too."""
 
