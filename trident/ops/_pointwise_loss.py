@@ -21,6 +21,7 @@ from trident.lang import loss as L
 from trident.lang.tile import flat_tile, load
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
+from trident.runtime.crossover_tables import ALONE
 from trident.runtime.launch import launch
 from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
@@ -341,6 +342,10 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
 
 
+# torch's forwards of these are as fast as memory, their gradients are not: the two have sizes of their own
+CHEAP = frozenset({"huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"})
+
+
 def pointwise_loss(
     row: str,
     x: Tensor,
@@ -360,9 +365,11 @@ def pointwise_loss(
     """
     name = name or row.split(".")[0]
     unless = unless or _torch_only(LOSSES[row], x, t, reduction, legacy, w, third)
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or t.requires_grad)
     # |x - t| alone is a vector loop at memory speed
-    asked = "l1_loss (each)" if name == "l1_loss" and reduction == "none" else name
-    if route.to_torch(asked, x, t, w, third, unless=unless):
+    each = " (each)" if name == "l1_loss" and reduction == "none" else ""
+    alone = ALONE if name in CHEAP and not each and not differentiated else ""
+    if route.to_torch(f"{name}{each}{alone}", x, t, w, third, unless=unless):
         return None
     return by_kernel(row, x, t, reduction, autocast.output_dtype(name, x), a, b, w, third)
 

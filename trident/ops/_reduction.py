@@ -12,11 +12,11 @@ from torch import Tensor
 
 from trident.ops._reduce import reduce
 from trident.runtime import autocast, route
+from trident.runtime.crossover_tables import ALONE
 
 Dim = int | Sequence[int] | None
 HALVES = (torch.float16, torch.bfloat16)
 MOST_DIMS = 64  # torch says what it thinks of more
-ALONE = " (forward alone)"  # torch's forwards are better tuned than their gradients
 ALIASES = "out=, or another library's names of the arguments"
 
 

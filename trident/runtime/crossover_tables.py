@@ -71,7 +71,8 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
-        *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "l1_loss", "max_pool3d", "norm"),
+        *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
+        *_each("l1_loss", "", ALONE),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
@@ -86,8 +87,8 @@ LEAST: dict[int, tuple[str, ...]] = {
     524288: (
         *CONV_WIDE[2],
         "embedding_bag (weighted)",
-        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)", "huber_loss", "mse_loss"),
-        "smooth_l1_loss",
+        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)"),
+        *_each("huber_loss mse_loss smooth_l1_loss", "", ALONE),
     ),
     1048576: (
         *CONV_LONG,
@@ -163,7 +164,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     # Zen 5, whose vectors of 512 bits MKL leaves alone, and whose loops are at memory speed sooner: what `python -m
     # trident tune` found, but for what an idle machine's bench said otherwise
     "zen 5": {
-        1024: ("local_response_norm", "normalize", "shift_gelu"),
+        1024: ("grouped_mm (full precision)", "local_response_norm", "normalize", "shift_gelu"),
         16384: (
             *("argmin (forward alone)", "celu", "elu", "gaussian_nll_loss", "lp_pool1d", "multilabel_soft_margin_loss"),
             *("quick_gelu", "rrelu", "selu", *_each("std", "", ALONE)),
@@ -178,13 +179,14 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("amax", "amax (forward alone)", "norm", "var"),
             *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         ),
-        524288: ("l1_loss", "log_softmax (gradient)"),
-        1048576: ("cross_entropy",),
+        524288: (*_each("l1_loss", "", ALONE), "log_softmax (gradient)"),
+        1048576: ("cross_entropy", "huber_loss", "mse_loss", "smooth_l1_loss"),
         2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
         4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
+        8388608: ("feature_alpha_dropout",),
         math.inf: (
-            *("huber_loss", "layer_norm (forward alone)", "mean", "mse_loss", "pdist", "pdist (greatest)"),
-            *("pixel_unshuffle", "reglu", "sigmoid", "silu", "smooth_l1_loss"),
+            *("layer_norm (forward alone)", "mean", "pdist (greatest)", "pixel_unshuffle", "reglu", "sigmoid", "silu"),
+            *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
             *_each("elu relu selu softplus", " (gradient)"),
         ),
     },
