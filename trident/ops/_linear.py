@@ -85,15 +85,15 @@ def _few_rows_kernel(
     F: tl.constexpr, EVEN_K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """y = F(a [M, K] wᵀ + bias [N]) with w [N, K], rows of a and w contiguous, all M rows of a in one program."""
-    m = tl.arange(0, BLOCK_M)[:, None]
-    n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+    m = tl.arange(0, BLOCK_M).to(tl.int64)[:, None]
+    n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)[None, :]
     b_z = accumulator(a, BLOCK_M, BLOCK_N)
     for step in range(0, tl.cdiv(K, BLOCK_K)):
         k = (step * BLOCK_K + tl.arange(0, BLOCK_K))[None, None, :]
         in_w, in_a = (n < N)[:, :, None], (m < M)[:, :, None]
         if not EVEN_K:
             in_w, in_a = in_w & (k < K), in_a & (k < K)
-        b_w = load(w + n.to(tl.int64)[:, :, None] * w_n + k, in_w)
+        b_w = load(w + n[:, :, None] * w_n + k, in_w)
         b_z += tl.sum(load(a + m[:, :, None] * a_m + k, in_a) * b_w, 2)
     if bias is not None:
         b_z += load(bias + n, n < N)
