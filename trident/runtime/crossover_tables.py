@@ -180,7 +180,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         ),
         524288: (*_each("l1_loss", "", ALONE), "log_softmax (gradient)"),
-        1048576: ("cross_entropy", "huber_loss", "mse_loss", "smooth_l1_loss"),
+        1048576: ("cross_entropy", "embedding", "huber_loss", "mse_loss", "smooth_l1_loss"),
         2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
         4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
         8388608: ("feature_alpha_dropout",),
