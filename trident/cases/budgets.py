@@ -11,16 +11,22 @@ class Spills(NamedTuple):
 
 
 _PARKED = "ptxas parks a few values of the prologue in memory where that lets one more program run"
+_PARKED_SMALL = (
+    f"float32 in the smallest tiles, where other numbers of warps spill too, or halve the occupancy: {_PARKED}"
+)
+_MASKED = "float32 with a mask takes all 255 registers; without the second stage 8 are stored"
 _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtime/crossover.py)"
 
 # (case or its name before the dot, kernel, target)
 SPILLS: dict[tuple[str, str, str], Spills] = {
     ("prelu", "_forward_kernel", "sm_90"): Spills(4, _PARKED),
     ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
-    ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(3, _PARKED),
+    ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
     ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
-    ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(1, _PARKED),
+    ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(2, _MASKED),
+    ("conv2d", "_weight_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
+    ("conv2d.groups", "_conv_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
     ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
     ("scaled_dot_product_attention", "keys_kernel", "gfx942"): Spills(200, _NOT_TUNED),
@@ -37,13 +43,17 @@ def spills(case: str, kernel: str, target: str) -> int:
 _UNPROVEN = "addresses are quotients of run-time sizes: neighbours in memory, which the compiler cannot know"
 _SPANNING = "lines of less than 64 neighbours: a tile spans outer indices and is read element by element (tuning.lines)"
 _PRODUCT = "the transposed operand of a gradient, and rows of few results"
+_GATHERED = "places are quotients of run-time sizes, moved by taps: neighbours, which the compiler cannot know"
+_UNEVEN = "rows whose length is no multiple of 16 elements, which is all that the compiler is told of numbers"
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _POOLS = ("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 
 # (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
 # in whole segments of 16
 NARROW: dict[tuple[str, str], str] = {
     **{(name, "_backward_kernel"): _UNPROVEN for name in _POOLS},
-    **{(f"max_unpool{n}d", kernel): _UNPROVEN for n in (1, 2, 3) for kernel in ("_scatter_kernel", "_gather_kernel")},
+    **{(f"max_unpool{n}d", "_gather_kernel"): _UNPROVEN for n in (1, 2, 3)},
+    **{(f"max_unpool{n}d", "_scatter_kernel"): _UNPROVEN for n in (2, 3)},
     **{(f"adaptive_avg_pool{n}d", "_expand_kernel"): _UNPROVEN for n in (2, 3)},
     ("lp_pool1d", "_forward_kernel"): _UNPROVEN,
     ("adaptive_max_pool1d", "wide_forward_kernel"): _UNPROVEN,
@@ -54,6 +64,13 @@ NARROW: dict[tuple[str, str], str] = {
     **{(name, "_forward_kernel"): _SPANNING for name in ("sum", "mean", "amax", "norm")},
     **{(name, "_backward_kernel"): _SPANNING for name in ("var", "amax", "norm")},
     ("linear", "_matmul_kernel"): _PRODUCT,
+    **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
+    **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
+    ("grid_sample", "_sample_kernel"): _UNPROVEN,
+    **{("bilinear", kernel): _UNEVEN for kernel in ("_dots_kernel", "_backward_kernel")},
+    **{("grouped_mm", kernel): _UNEVEN for kernel in ("_rows_kernel", "_sums_kernel")},
+    **{(name, "_rows_kernel"): _UNEVEN for name in ("linear_cross_entropy", "linear_dpo_loss")},
+    ("one_hot", "_kernel"): _UNEVEN,
     ("group_norm", "_means_kernel"): "a weight a channel, read by group",
 }
 
@@ -80,12 +97,13 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
             "instance_norm": (1.55, 1.7),
             "softmax.0": (1.55, 1.7),
             "normalize.sum": (1.55, 1.7),
+            "gumbel_softmax.hard": (None, 1.7),
         },
-        **{"layer_norm.2d": (1.4, 3.3), "rms_norm.2d": (1.4, 2.9)},  # a whole matrix is one row of these
+        **{"layer_norm.2d": (1.3, 3.3), "rms_norm.2d": (1.4, 2.9)},  # a whole matrix is one row of these
     },
     "blocks of queries, and tiles of a product, read the other operand again: from the L2 cache": {
-        **{"flash_attention": (3.1, 7.9), "flash_attention.packed": (4.6, 16.6)},
-        **{"scaled_dot_product_attention": (6.3, 15.0), "linear.wide": (5.7, 5.2)},
+        **{"flash_attention": (3.1, 7.9), "flash_attention.packed": (5.75, 15.9)},
+        **{"scaled_dot_product_attention": (6.3, 15.0), "linear.wide": (5.7, 5.2), "grouped_mm": (1.4, 1.6)},
     },
     "windows overlap: what two of them hold is read for each, from a cache": {
         **{"local_response_norm": (4.1, 3.5), "interpolate.bilinear": (2.1, 3.5), "interpolate.bicubic": (5.7, 12.5)},
@@ -93,26 +111,48 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"avg_pool1d": (1.4, 1.5), "avg_pool2d": (2.05, 1.7), "avg_pool3d": (3.8, 3.1), "lp_pool1d": (1.4, 1.4)},
         **{"adaptive_max_pool2d": (1.2, None), "adaptive_max_pool3d": (1.1, None)},
         **{"adaptive_avg_pool2d": (1.2, None), "pad": (1.15, None)},
+        **{"grid_sample": (1.1, None), "grid_sample.bicubic": (7.0, None)},
+    },
+    "taps overlap, and tiles of channels: what is gathered for each of them comes from a cache": {
+        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: few channels
+        **{"conv1d": (None, 1.3), "conv3d": (2.65, 2.1)},
+        **{"conv_transpose1d": (None, 1.15), "conv_transpose2d": (9.5, 1.35), "conv_transpose3d": (3.9, 2.0)},
+    },
+    "torch's operators make the gradient, of copies in float32": {
+        **{"grid_sample": (None, 5.1), "affine_grid": (None, 10.6)},
+    },
+    "what torch multiplied is written for the kernel that combines it with the other input, and read again": {
+        **{"bilinear": (1.25, 1.65), "bilinear.wide": (5.7, 3.9)},
     },
     "the case makes targets or weights of its input by torch's operators, which count": {
         **{"soft_margin_loss": (29.0, None), "hinge_embedding_loss": (29.0, None), "margin_ranking_loss": (15.0, 1.25)},
-        **{"cosine_embedding_loss": (1.2, None), "binary_cross_entropy": (1.75, 1.5), "poisson_nll_loss": (1.75, 1.6)},
-        **{"binary_cross_entropy_with_logits": (1.9, 1.8), "multilabel_soft_margin_loss": (1.75, 1.5)},
-        **{"pairwise_distance.one": (2.1, 1.75), "masked_softmax.1": (1.6, None)},
-        **{"rotary_embedding": (2.6, None)},
+        **{"cosine_embedding_loss": (1.2, None), "binary_cross_entropy": (1.4, 1.5)},
+        **{"masked_softmax.1": (1.6, None), "rotary_embedding": (2.6, None)},
         **{"argmax": (2.1, 3.1), "argmin": (2.1, 3.0)},  # a gather, to have what can be differentiated
+    },
+    "an operand that broadcasts is written out by torch, in the shape of the other": {
+        **{"binary_cross_entropy.weight": (2.05, None), "binary_cross_entropy_with_logits.weights": (2.4, 2.05)},
+        **{"multilabel_soft_margin_loss.weight": (2.05, None), "poisson_nll_loss.full": (2.05, 1.7)},
+        **{"multilabel_soft_margin_loss": (None, 1.55), "pairwise_distance.one": (3.05, 2.05)},
     },
     "results of a kernel are summed or combined by torch's operators, and few elements are asked for": {
         **{"triplet_margin_loss": (2.15, 1.6), "triplet_margin_with_distance_loss": (1.4, 1.25)},
         **{"gaussian_nll_loss": (1.75, 1.4), "cross_entropy": (1.25, None)},
-        **{
-            "max_unpool1d": (1.65, None),
-            "max_unpool2d": (1.45, None),
-            "max_unpool3d": (1.3, None),
-        },  # indices are checked
+    },
+    "indices are checked, and the result is zero before values are put into it": {
+        **{"max_unpool1d": (1.75, None), "max_unpool2d": (1.6, None), "max_unpool3d": (1.4, None)},
     },
     "few elements are needed, beside which the check of the targets counts, which is made where they are on a CPU": {
         "nll_loss": (700.0, None)
+    },
+    "noise is drawn by torch, written and read again": {"gumbel_softmax": (2.05, None)},
+    "logits of some tokens at a time are written and read again, as are gradients that the forward makes": {
+        **{"linear_cross_entropy": (3.15, None), "linear_cross_entropy.all": (3.65, 1.15)},
+        **{"linear_cross_entropy.none": (2.6, 7.6)},
+        **{"linear_dpo_loss": (4.7, 1.15), "linear_dpo_loss.ipo": (18.0, 2.35), "linear_dpo_loss.none": (1.4, 2.1)},
+    },
+    "a row of a table is read for each place that asks for it; its gradient begins as zeros": {
+        **{"embedding": (1.4, 1.35), "embedding_bag": (2.65, 2.0), "embedding_bag.max": (2.1, 1.95)},
     },
     "gradients of sums over inner dimensions are made contiguous": {"var": (None, 1.35), "amax": (None, 1.25)},
     "partial results of long lines, one a program": {

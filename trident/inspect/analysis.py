@@ -182,7 +182,7 @@ def _row(
 
 def _paired(events: Sequence[Event], count: DirectionCount) -> list[tuple[Event, LaunchCount]]:
     """Each event beside what was counted of it: the next of its name, else the last. What was not launched at the
-    counted shape is taken to read each of its operands once."""
+    counted shape (on a CPU torch multiplies) is taken to read each of its operands once, of unknown width."""
     left = list(count.launches)
     by_name = {launch.kernel: launch for launch in left}
     found = []
@@ -190,7 +190,8 @@ def _paired(events: Sequence[Event], count: DirectionCount) -> list[tuple[Event,
         at = next((i for i, launch in enumerate(left) if launch.kernel == event.name), None)
         launch = left.pop(at) if at is not None else by_name.get(event.name)
         if launch is None:
-            operands = {name: counting.Traffic(nbytes(t), loaded=nbytes(t)) for name, t in event.reads.items()}
+            sizes = {name: nbytes(t) for name, t in event.reads.items()}
+            operands = {name: counting.Traffic(n, loaded=n, narrow=n) for name, n in sizes.items()}
             launch = LaunchCount(event.name, event.kernel is not None, operands)
         found.append((event, launch))
     return found

@@ -54,14 +54,16 @@ class Launch(NamedTuple):
 
 
 def described(kernel: Any, args: tuple[Any, ...], meta: dict[str, Any]) -> Launch:
-    """Specialised as Triton does: None and 1 are constants, of other integers it is known if 16 divides them."""
+    """Specialised as Triton does: None and 1 are constants, of other integers it is known if 16 divides them; not of
+    those that a kernel says it is the same for."""
     values = {**dict(zip((p.name for p in kernel.params), args, strict=False)), **meta}
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     aligned = set()
     for parameter in kernel.params:
         name, value = parameter.name, values.pop(parameter.name)
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+        special = type(value) is int and not parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or (special and value == 1):
             signature[name], constants[name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[name] = POINTERS[value.dtype]
@@ -70,7 +72,7 @@ def described(kernel: Any, args: tuple[Any, ...], meta: dict[str, Any]) -> Launc
             signature[name] = "i1"
         elif isinstance(value, int):
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            if value % 16 == 0:
+            if special and value % 16 == 0:
                 aligned.add(name)
         elif isinstance(value, float):
             signature[name] = "fp32"

@@ -58,6 +58,15 @@ def nbytes(t: Tensor) -> int:
     return used * t.element_size()
 
 
+# operators of torch that write their first operand, or make a tensor like it, whatever is in it
+OVERWRITES = {"copy_", "zero_", "fill_", "exponential_", "uniform_", "normal_", "bernoulli_", "random_"}
+
+
+def _overwrites(name: str) -> bool:
+    name = name.split(".")[0]
+    return name in OVERWRITES or name.startswith("new_") or name.endswith("_like")
+
+
 def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
@@ -89,6 +98,8 @@ class Watch(TorchDispatchMode):
             return out.zero_() if self.clean and out.device.type != "meta" else out
         if func._schema.is_mutable or {storage(t) for t in after} - {storage(t) for t in before}:
             reads = {f"operand {i}": t for i, t in enumerate(before)}
+            if _overwrites(name):
+                del reads["operand 0"]
             self.events.append(Event(name, reads, {f"result {i}": t for i, t in enumerate(after)}))
         return out
 
@@ -100,9 +111,15 @@ def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
     Those of Trident's operators, and of the module named `of`.
     """
 
-    def for_gpu(heuristic: Callable[..., tuning.Plan]) -> Callable[..., tuning.Plan]:
-        plan = heuristic.__wrapped__  # type: ignore[attr-defined]  # the heuristic without its cache
-        return lambda *args: plan(*(CUDA if isinstance(a, torch.device) else a for a in args))
+    def for_gpu(decide: Callable[..., Any]) -> Callable[..., Any]:
+        plain = getattr(decide, "__wrapped__", decide)  # a heuristic without its cache
+        return lambda *args: plain(*(CUDA if isinstance(a, torch.device) else a for a in args))
+
+    def of_device(value: Any) -> bool:
+        """A plan, or another choice of `tuning`'s: both are asked with the device."""
+        said = getattr(value, "__annotations__", {})
+        in_tuning = getattr(value, "__module__", "").startswith("trident.runtime.tuning")
+        return said.get("return") is tuning.Plan or (in_tuning and torch.device in said.values())
 
     def planned(kernel: Any, plan: tuning.Plan, *tensors: Tensor) -> None:
         note(kernel, plan.grid, *tensors, **plan.meta)
@@ -117,7 +134,7 @@ def planned_for_gpus(note: Callable[..., None], of: str = "") -> Iterator[None]:
                     patches.enter_context(mock.patch.object(module, key, note))
                 elif value is launch.launch_planned:
                     patches.enter_context(mock.patch.object(module, key, planned))
-                elif getattr(value, "__annotations__", {}).get("return") is tuning.Plan:
+                elif of_device(value):
                     patches.enter_context(mock.patch.object(module, key, for_gpu(value)))
         yield
 

@@ -18,6 +18,12 @@ def _conv_blocks(P: int, CO: int, K: int, dtype: torch.dtype, tf32: bool, device
     return tuple(max(16, min(b, power_of_2(n))) for b, n in ((block_p, P), (block_o, CO), (block_k, K)))  # type: ignore[return-value]
 
 
+def _warps(sums: int, gathered: int, least: int) -> int:
+    """Of a tile of so many sums, whose x is `gathered` element by element, so many bytes: addresses take two registers
+    each, and masks more, so that 128 bytes a thread spill some on sm_90."""
+    return max(least, min(8, max(sums // 1024, gathered // 1024)))
+
+
 @heuristic
 def conv(P: int, CO: int, C: int, taps: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
     """Tiles of P positions by CO channels, summed over `taps` taps of C channels (ops/_conv.py)."""
@@ -26,7 +32,8 @@ def conv(P: int, CO: int, C: int, taps: int, dtype: torch.dtype, tf32: bool, dev
     flat = cdiv(C, block_k) * block_k * 3 > C * 4
     meta = {"FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
     if device.type == "cuda":
-        meta["num_warps"] = max(4, min(8, block_p * block_o // 1024))
+        # channels of one tap have addresses that differ by a number; pairs of taps and channels do not
+        meta["num_warps"] = _warps(block_p * block_o, block_p * block_k * dtype.itemsize if flat else 0, 4)
     return Plan((cdiv(P, block_p) * cdiv(CO, block_o),), meta)
 
 
@@ -45,8 +52,7 @@ def conv_weight(
     each = cdiv(steps, slices)
     meta = {"STEPS": each, "FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
     if device.type == "cuda":
-        # of the sums, and of the places that x is gathered from
-        meta["num_warps"] = max(4, min(8, max(block_o, block_p) * block_k // 1024))
+        meta["num_warps"] = _warps(block_o * block_k, block_p * block_k * dtype.itemsize, 2)
     return Plan((tiles, groups, cdiv(steps, each)), meta)
 
 
