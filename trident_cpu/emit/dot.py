@@ -209,8 +209,7 @@ class Kernel:
             for p in parts:
                 place = self.at(corner, str(r * self.columns + p))
                 slot = b.alloca(type)
-                start = "zeroinitializer" if self.zero else b.value(f"load {type}, ptr {place}, align {align}")
-                b.emit(f"store {type} {start}, ptr {slot}")
+                b.emit(f"store {type} zeroinitializer, ptr {slot}")
                 slots[r, p] = (slot, place)
 
         def inner(k: str) -> None:
@@ -227,7 +226,11 @@ class Kernel:
 
         b.loop("0", str(self.depth), 1, inner)
         for slot, place in slots.values():
-            b.emit(f"store {type} {b.value(f'load {type}, ptr {slot}')}, ptr {place}, align {align}")
+            total = b.value(f"load {type}, ptr {slot}")
+            if not self.zero:  # added as a whole: a long sum in blocks is rounded less than term by term
+                before = b.value(f"load {type}, ptr {place}, align {align}")
+                total = b.value(f"{'add' if self.element == 'i32' else 'fadd'} {type} {before}, {total}")
+            b.emit(f"store {type} {total}, ptr {place}, align {align}")
 
     def multiply_add(self, x: str, y: str, z: str) -> str:
         b, type = self.b, self.type
