@@ -19,7 +19,7 @@ from trident.inspect.compiled import compiled
 from trident.inspect.launches import Launch, launches
 from trident.inspect.targets import TARGETS
 from trident.ops import _linear
-from trident.runtime import launch, tuning
+from trident.runtime import launch, tuning_products
 
 pytestmark = pytest.mark.skipif(launch.INTERPRETED, reason="under TRITON_INTERPRET=1 kernels are Python, not sources")
 
@@ -73,7 +73,7 @@ def test_compiles(name):
 
 def test_tf32():
     """The cases cannot ask for tf32 on meta tensors: here are its tiles."""
-    tiles = {True: tuning.TF32_TILE, False: tuning.TF32_UNEVEN}  # EVEN_K -> its tile
+    tiles = {True: tuning_products.TF32_TILE, False: tuning_products.TF32_UNEVEN}  # EVEN_K -> its tile
     noted = {}
     for launched in launches(torch.float32):
         if launched.kernel is _linear._matmul_kernel:

@@ -2,7 +2,8 @@
 
 import torch
 
-from trident.runtime.tuning import Plan, cdiv, heuristic, multiprocessors, power_of_2
+from trident.runtime import tuning
+from trident.runtime.tuning import Plan, cdiv, heuristic, power_of_2
 
 # [BLOCK_M, BLOCK_N, BLOCK_K] of a product on a GPU by the operands' bytes (4: not rounded to tf32). Three stages of
 # operands take at most 96 KB of shared memory, which every GPU since sm_80 has, and no variant spills registers
@@ -28,7 +29,7 @@ def matmul(
     if gpu:
         of_tf32 = TF32_UNEVEN if K % TF32_TILE[2] else TF32_TILE
         block_m, block_n, block_k = of_tf32 if tf32 else PRODUCT_TILES[dtype.itemsize]
-        enough = multiprocessors(device)
+        enough = tuning.multiprocessors(device)
         block_m, block_n = (max(16, min(block, power_of_2(size))) for block, size in ((block_m, M), (block_n, N)))
         while cdiv(M, block_m) * cdiv(N, block_n) < enough and max(block_m, block_n) > 64:
             block_m, block_n = (block_m // 2, block_n) if block_m >= block_n else (block_m, block_n // 2)
