@@ -46,6 +46,10 @@ def test_variances_of_other_shapes(shape):
         alike("gaussian_nll_loss", torch.randn(4, 3), torch.randn(4, 3), torch.rand(shape), full=full)
 
 
+def test_variances_below_eps():
+    alike("gaussian_nll_loss", torch.randn(4, 3), torch.randn(4, 3), torch.rand(4, 3) / 10, eps=0.07)
+
+
 def test_variances_that_torch_judges():
     x = torch.randn(4, 3, device=DEVICE)
     assert torch.equal(T.gaussian_nll_loss(x, -x, 0.5), F.gaussian_nll_loss(x, -x, 0.5))

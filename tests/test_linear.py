@@ -9,7 +9,7 @@ from trident import functional as T
 from trident import nn
 from trident.ops import _linear
 from trident.ops._activation import ACTIVATIONS
-from trident.runtime import route, tuning_products
+from trident.runtime import route, tuning, tuning_products
 
 
 def inputs(dtype=torch.float32, M=70, K=50, N=90):
@@ -46,7 +46,7 @@ def test_lazy_linear_becomes_ours():
 def test_tf32_follows_torch(monkeypatch, device, allowed):
     launched = []
     monkeypatch.setattr(_linear, "launch", lambda *args, **meta: launched.append(meta["PRECISION"]))
-    monkeypatch.setattr(tuning_products, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     with torch._subclasses.FakeTensorMode():
         a = torch.empty(8, 8, device=device)
     before = torch.backends.cuda.matmul.allow_tf32
@@ -63,7 +63,7 @@ def test_tf32_follows_torch(monkeypatch, device, allowed):
 def test_gpu_tiles(monkeypatch, dtype, M, K, N):
     """The tiles and slices of a GPU, whatever runs them."""
     plan = tuning_products.matmul.__wrapped__
-    monkeypatch.setattr(tuning_products, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     monkeypatch.setattr(tuning_products, "matmul", lambda *args: plan(*args[:-1], torch.device("cuda")))
     given = inputs(dtype, M, K, N)
     exact = double(given)

@@ -53,10 +53,29 @@ def _descriptor_types(kind: str) -> list[str]:
     """Types of a host tensor descriptor's parts, in the order Triton passes them to code without TMA hardware."""
     from triton.backends import driver
 
-    expand = getattr(driver, "_expand_descriptor", None)
-    if expand is None:
-        raise TypeError("trident_cpu: host tensor descriptors need Triton 3.9; make one in the kernel")
-    return expand(kind, False, None)
+    if hasattr(driver, "_expand_descriptor"):
+        return driver._expand_descriptor(kind, False, None)
+    # Until 3.7 each GPU's driver had its own. Drop when triton>=3.8.
+    element, _, block = kind.removeprefix("tensordesc<").partition("[")
+    rank = block.partition("]")[0].count(",") + 1
+    return [f"*{element}", *["i64"] * 2 * rank, *["i1"] * (1 + _rounds()), *["i32"] * rank, *["i64"] * rank]
+
+
+def _rounds() -> bool:
+    """Whether descriptors say that float32 is to be rounded to TF32; Triton 3.6's do not."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return hasattr(TensorDescriptor, "round_f32_to_tf32")
+
+
+def _descriptor_parts(value: Any) -> list[Any]:
+    """The values of these parts; the first is the tensor."""
+    from triton.backends import driver
+
+    if hasattr(driver, "decompose_descriptor"):
+        return driver.decompose_descriptor(value)
+    flags = [value.padding == "nan"] + ([value.round_f32_to_tf32] if _rounds() else [])
+    return [value.base, *value.shape, *value.strides, *flags, *value.shape, *value.strides]
 
 
 # -- keys
@@ -125,10 +144,8 @@ def unusual(name: str, value: Any) -> tuple[Any, Any]:
         on_cpu(name, value)
         return kind, value.data_ptr()
     if isinstance(kind, str) and kind.startswith("tensordesc"):
-        from triton.backends.driver import decompose_descriptor
-
         on_cpu(name, value.base)
-        base, *rest = decompose_descriptor(value)
+        base, *rest = _descriptor_parts(value)
         return kind, (base.data_ptr(), *rest)
     if kind == "constexpr":
         return (kind, constant_key(value)), value

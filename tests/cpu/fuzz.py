@@ -25,6 +25,7 @@ import numpy as np
 
 from tests.cpu.fuzz_programs import Program
 from tests.cpu.fuzz_values import PROGRAMS, SIZE
+from trident.runtime.interpreter import mend
 
 ROOT = Path(__file__).parents[2]
 BATCH = 50
@@ -81,6 +82,7 @@ def run(seed: int, folder: Path, native: bool) -> list[np.ndarray] | str:
             # one rounding for each operation, as numpy has it
             launch(module.kernel, (PROGRAMS,), *inputs, *outputs, n, k, s, SIZE=SIZE, enable_fp_fusion=False)
         else:
+            mend()
             module.kernel[(PROGRAMS,)](*inputs, *outputs, n, k, s, SIZE=SIZE)
     except Exception as error:
         return f"{type(error).__name__}: {' | '.join(str(error).split(chr(10)))[:400]}"

@@ -193,7 +193,7 @@ def layout_kernel(x, y, OP: tl.constexpr, N: tl.constexpr):
     elif OP == "sort_down":
         b_y = tl.sort(b_x, descending=True)
     elif OP == "flip":
-        b_y = tl.flip(b_x)
+        b_y = tl.flip(b_x, 0)  # 0: Triton before 3.9 knows no default
     tl.store(y + at, b_y)
 
 
@@ -226,6 +226,8 @@ def topk_kernel(x, y, N: tl.constexpr, K: tl.constexpr):
 
 @pytest.mark.parametrize("k", [1, 4, 16])
 def test_topk(k: int) -> None:
+    if k == 1 and triton.__version__ < "3.9":
+        pytest.skip("Triton before 3.9 cannot compile the top one of a single row: it reshapes a scalar")
     x, y = torch.randn(64), torch.empty(k)
     launch(topk_kernel, (1,), x, y, N=64, K=k)
     assert torch.equal(y, x.topk(k).values)

@@ -65,7 +65,7 @@ def test_tuples() -> None:
 def rank5_kernel(x, y, ORDER: tl.constexpr, N: tl.constexpr):
     at = tl.arange(0, N)
     b_x = tl.reshape(tl.load(x + at), (2, 4, 2, 8, 2))
-    tl.store(y + at, tl.reshape(tl.permute(b_x, ORDER), (N,)))
+    tl.store(y + at, tl.reshape(tl.permute(b_x, ORDER[0], ORDER[1], ORDER[2], ORDER[3], ORDER[4]), (N,)))
 
 
 @pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (1, 0, 3, 2, 4), (0, 4, 1, 3, 2)], ids=str)

@@ -25,6 +25,7 @@ import torch
 
 from trident.cases import CASES, Case
 from trident.inspect.watch import Direction, Event, nbytes, storage, watched
+from trident.runtime.interpreter import mend
 
 Wanted = tuple[str, Sequence[int], str]  # a case, the shape of its input, a dtype
 PER_LAUNCH = 32  # programs of a grid that are run
@@ -219,15 +220,8 @@ def metered(meter: Meter) -> Iterator[None]:
             meter.operations(first.handle.data.size)
         return reduced(self, values)
 
-    patch_tensor = interpreter._patch_lang_tensor
-
-    def patch_index(tensor: Any, scope: Any) -> None:
-        """Triton 3.6 makes bounds of loops of arrays with one element, which numpy 2.4 refuses."""
-        patch_tensor(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
+    mend()
     with contextlib.ExitStack() as patches:
-        patches.enter_context(mock.patch.object(interpreter, "_patch_lang_tensor", patch_index))
         for name, note in notes.items():
             if hasattr(builder, name):
                 patches.enter_context(mock.patch.object(builder, name, noting(getattr(builder, name), note)))

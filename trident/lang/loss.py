@@ -327,7 +327,8 @@ def cosine_embedding_grad(x, t, A, B):
 
 @triton.jit
 def _at_least(A, B):
-    return tl.maximum(A, B, propagate_nan=tl.PropagateNan.ALL)
+    least = tl.full((), B, A.dtype)  # before Triton 3.9 tl.maximum makes a float32 of a number
+    return tl.maximum(A, least, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

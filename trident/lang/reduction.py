@@ -317,7 +317,9 @@ def add_three(a, b):
 @triton.jit
 def divisor(square, A: tl.constexpr, B: tl.constexpr):
     """What a vector with this sum of squares is divided by."""
-    return tl.maximum(tl.sqrt(square + B), A, propagate_nan=tl.PropagateNan.ALL)
+    length = tl.sqrt(square + B)
+    least = tl.full((), A, length.dtype)  # before Triton 3.9 tl.maximum makes a float32 of a number
+    return tl.maximum(length, least, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

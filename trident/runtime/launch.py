@@ -16,9 +16,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from triton import knobs
 
-from trident.runtime import pages
+from trident.runtime import interpreter, pages
 
 INTERPRETED: bool = knobs.runtime.interpret  # fixed when kernels were decorated
+if INTERPRETED:
+    interpreter.mend()
 
 
 def _cpu_executor() -> str | None:
