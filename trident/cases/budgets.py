@@ -114,7 +114,7 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"grid_sample": (1.1, None), "grid_sample.bicubic": (7.0, None)},
     },
     "taps overlap, and tiles of channels: what is gathered for each of them comes from a cache": {
-        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: few channels
+        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: one tap
         **{"conv1d": (None, 1.3), "conv3d": (2.65, 2.1)},
         **{"conv_transpose1d": (None, 1.15), "conv_transpose2d": (9.5, 1.35), "conv_transpose3d": (3.9, 2.0)},
     },
