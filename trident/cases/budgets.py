@@ -23,6 +23,7 @@ SPILLS: dict[tuple[str, str, str], Spills] = {
     ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
     ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
+    ("linear", "_matmul_kernel", "sm_90"): Spills(2, f"float32: {_PARKED}"),
     ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
     ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(2, _MASKED),
     ("conv2d", "_weight_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
