@@ -7,9 +7,9 @@ import torch
 
 from trident.cases import CASES, budgets
 from trident.cases.case import EVERYTHING
-from trident.inspect import analysis, command, counting, instructions, page, report
+from trident.inspect import analysis, command, counting, instructions, launches, page, report, watch
 from trident.inspect.targets import CARDS, TARGETS, occupancy, roofline
-from trident.runtime import launch
+from trident.runtime import launch, tuning
 
 pytestmark = pytest.mark.skipif(launch.INTERPRETED, reason="under TRITON_INTERPRET=1 kernels are Python, not sources")
 
@@ -134,6 +134,31 @@ def test_the_page_holds_what_the_text_says(rows):
     text = page.page([row for row in rows if row.case in ("softmax", "tests.planted:TWICE")])
     assert "<svg" in text and "1.500 of the compulsory bytes" in text and "softmax: _forward_kernel" in text
     assert text.count("<svg") == len(CARDS) and "http-equiv" not in text and 'src="' not in text  # self-contained
+
+
+def test_all_of_tuning_answers_as_for_a_gpu():
+    cpu = torch.device("cpu")
+    assert tuning.keeps_numbers(cpu)
+    with watch.planned_for_gpus(lambda *_, **__: None):
+        assert not tuning.keeps_numbers(cpu) and "num_warps" in tuning.flat(4096, cpu).meta
+
+
+def test_what_a_kernel_is_the_same_for_is_no_constant():
+    forward, _ = watch.watched(CASES["conv2d"], CASES["conv2d"].bench[0], torch.bfloat16)
+    event = next(event for event in forward.events if event.kernel is not None)
+    launched = launches.described(event.kernel, event.args, event.meta)
+    assert event.meta["SH"] == 1 and dict(launched.signature)["SH"] == "i32"
+    assert event.meta["x_p"] == 1 and dict(launched.signature)["x_p"] == "constexpr"
+
+
+def test_what_is_overwritten_is_not_read():
+    seen = watch.Watch()
+    with seen:
+        torch.empty(4).copy_(torch.ones(4)).add_(1)
+    assert [(event.name, sorted(event.reads)) for event in seen.events[-2:]] == [
+        ("copy_", ["operand 1"]),
+        ("add_.Tensor", ["operand 0"]),
+    ]
 
 
 def test_a_difference_is_a_line(rows):

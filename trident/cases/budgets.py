@@ -23,6 +23,7 @@ SPILLS: dict[tuple[str, str, str], Spills] = {
     ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
     ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
     ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
+    ("linear", "_matmul_kernel", "sm_90"): Spills(2, f"float32: {_PARKED}"),
     ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
     ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(2, _MASKED),
     ("conv2d", "_weight_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
@@ -114,7 +115,7 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"grid_sample": (1.1, None), "grid_sample.bicubic": (7.0, None)},
     },
     "taps overlap, and tiles of channels: what is gathered for each of them comes from a cache": {
-        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: few channels
+        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: one tap
         **{"conv1d": (None, 1.3), "conv3d": (2.65, 2.1)},
         **{"conv_transpose1d": (None, 1.15), "conv_transpose2d": (9.5, 1.35), "conv_transpose3d": (3.9, 2.0)},
     },
