@@ -25,7 +25,7 @@ from tests.test_conformance import EACH, is_random, samples
 from tests.test_laws import close, same
 from trident.cases.case import results
 from trident.optimize import functions
-from trident.runtime import redirect
+from trident.runtime import redirect, route
 
 pytestmark = pytest.mark.once
 
@@ -400,3 +400,13 @@ def test_tridents_own_functions_do_not_pay_for_the_mode():
         with trident.enabled():
             ratios.append(cost(lambda: trident.functional.layer_norm(X, (8,)), 50) / off)
     assert statistics.median(ratios) < 1.5
+
+
+@pytest.mark.parametrize("layer", (nn.ReLU(), nn.Sigmoid(), nn.LayerNorm(8), nn.Softmax(-1), nn.Linear(8, 8)), ids=str)
+def test_export_leaves_the_batch_free(layer):
+    """Whether a kernel is faster depends on the size, and is not asked of a graph for all sizes."""
+    layer = trident.optimize(torch.nn.Sequential(layer)).eval()
+    with route.forced("auto"):
+        program = torch.export.export(layer, (torch.randn(4, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    x = torch.randn(9, 8)
+    torch.testing.assert_close(program.module()(x), layer(x))

@@ -103,12 +103,12 @@ def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
         return None
     how = executor(device_type(x))
     numel = x.numel() if work is None else work
-    if type(numel) is not int and torch.compiler.is_exporting():
-        numel = sys.maxsize  # one graph for all sizes: asking how large this one is would bound them
+    unbounded = type(numel) is not int and torch.compiler.is_exporting()
     if not how:
         return None
-    reason = crossover.faster_in_torch(name, how, numel)
-    if reason and how == "native" and name in crossover.PAGED and pages.large(x):
+    # one graph for all sizes: asking how large this one is would bound them
+    reason = crossover.faster_in_torch(name, how, sys.maxsize if unbounded else numel)
+    if reason and how == "native" and name in crossover.PAGED and (unbounded or pages.large(x)):
         return None
     return reason
 
