@@ -164,12 +164,13 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     # Zen 5, whose vectors of 512 bits MKL leaves alone, and whose loops are at memory speed sooner: what `python -m
     # trident tune` found, but for what an idle machine's bench said otherwise
     "zen 5": {
-        1024: ("grouped_mm (full precision)", "local_response_norm", "normalize", "shift_gelu"),
+        1024: ("local_response_norm", "normalize"),
         16384: (
             *("argmin (forward alone)", "celu", "elu", "gaussian_nll_loss", "lp_pool1d", "multilabel_soft_margin_loss"),
             *("quick_gelu", "rrelu", "selu", *_each("std", "", ALONE)),
             "scaled_dot_product_attention (padded)",
         ),
+        65536: ("grouped_mm (full precision)",),
         131072: (
             *("embedding_bag (max)", "kl_div", "softmin"),
             *_each("scaled_dot_product_attention", " (mask learns)", " (fused in torch) (causal)"),
@@ -179,7 +180,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("amax", "amax (forward alone)", "norm", "var"),
             *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         ),
-        524288: (*_each("l1_loss", "", ALONE), "log_softmax (gradient)"),
+        524288: (*_each("l1_loss", "", ALONE), "log_softmax", "softmax"),
         1048576: ("cross_entropy", "embedding", "huber_loss", "mse_loss", "smooth_l1_loss"),
         2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
         4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
