@@ -47,7 +47,11 @@ def test_a_backward_counts_with_its_call():
     """Two products of a gradient for one of the forward: so large that nothing else takes time."""
     model, x = torch.nn.Linear(512, 512), torch.randn(1024, 512)
     model = torch.nn.Sequential(model, torch.nn.Softplus())
-    step, forward = of(model, x), of(model, x, step=compare._forward)
+    # the fastest of a few: other tests run beside
+    step, forward = (
+        min((of(model, x, step=way) for _ in range(5)), key=lambda found: found["Linear"].seconds)
+        for way in (compare._step, compare._forward)
+    )
     assert step["Linear"].seconds > 1.3 * forward["Linear"].seconds
     assert step[shares.BETWEEN[0]].part < 0.4
 
