@@ -183,7 +183,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
         524288: (*_each("l1_loss", "", ALONE), "log_softmax", "softmax"),
         1048576: ("cross_entropy", "embedding", "huber_loss", "mse_loss", "smooth_l1_loss"),
         2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
-        4194304: (*LINEAR[:1], *LINEAR_ACTIVATION[:1], "softmax (inner) (gradient)", "upsample_bilinear2d"),
+        4194304: ("linear", "linear_activation", "softmax (inner) (gradient)", "upsample_bilinear2d"),
         8388608: ("feature_alpha_dropout",),
         math.inf: (
             *("layer_norm (forward alone)", "mean", "pdist (greatest)", "pixel_unshuffle", "reglu", "sigmoid", "silu"),
