@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from trident.lang.pointwise import expm1, log1p, logsigmoid, sigmoid
+from trident.lang.tile import raised_to
 
 TWO_PI = tl.constexpr(6.283185307179586)
 HALF_LOG_TWO_PI = tl.constexpr(0.9189385332046727)
@@ -326,15 +327,9 @@ def cosine_embedding_grad(x, t, A, B):
 
 
 @triton.jit
-def _at_least(A, B):
-    least = tl.full((), B, A.dtype)  # before Triton 3.9 tl.maximum makes a float32 of a number
-    return tl.maximum(A, least, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
 def gaussian(x, t, A, B):
     """(log v + (x - t)² / v) / 2 of a variance v = max(A, B)."""
-    v = _at_least(A, B)
+    v = raised_to(A, B)
     return 0.5 * (tl.log(v) + (x - t) * (x - t) / v)
 
 
@@ -345,17 +340,17 @@ def gaussian_full(x, t, A, B):
 
 @triton.jit
 def gaussian_grad(x, t, A, B):
-    return (x - t) / _at_least(A, B)
+    return (x - t) / raised_to(A, B)
 
 
 @triton.jit
 def gaussian_target(x, t, A, B):
-    return (t - x) / _at_least(A, B)
+    return (t - x) / raised_to(A, B)
 
 
 @triton.jit
 def gaussian_third(x, t, A, B):
     """As if A were not held at B."""
-    v = _at_least(A, B)
+    v = raised_to(A, B)
     off = (x - t) / v
     return 0.5 * (1 / v - off * off)

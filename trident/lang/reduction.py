@@ -14,7 +14,7 @@ import triton.language as tl
 
 from trident.lang.lines import line_max, line_sum
 from trident.lang.moments import merged
-from trident.lang.tile import INTERPRETED
+from trident.lang.tile import INTERPRETED, raised_to
 
 INF = tl.constexpr(float("inf"))
 
@@ -317,9 +317,7 @@ def add_three(a, b):
 @triton.jit
 def divisor(square, A: tl.constexpr, B: tl.constexpr):
     """What a vector with this sum of squares is divided by."""
-    length = tl.sqrt(square + B)
-    least = tl.full((), A, length.dtype)  # before Triton 3.9 tl.maximum makes a float32 of a number
-    return tl.maximum(length, least, propagate_nan=tl.PropagateNan.ALL)
+    return raised_to(tl.sqrt(square + B), A)
 
 
 @triton.jit

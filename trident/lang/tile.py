@@ -53,6 +53,13 @@ def from_bits(bits):
 
 
 @triton.jit
+def raised_to(x, least):
+    """The greater of `x` and a number; NaN where x is."""
+    least = tl.full((), least, x.dtype)  # before Triton 3.9 tl.maximum makes a float32 of a number
+    return tl.maximum(x, least, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def row_sum(x):
     return tl.sum(x, axis=1, keep_dims=True)
 
