@@ -61,6 +61,9 @@ def _pool(
     return_indices: bool,
 ) -> Any:  # fmt: skip
     name = f"max_pool{pooled}d"
+    of_torch = pooled == 1 and not return_indices and route.always_torchs(("max_pool1d (forward alone)",), input)
+    if of_torch and not wants_gradient(input):  # asked before there are windows, which take a third of its time
+        return TORCH[name](input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     found = windows(input, pooled, kernel_size, stride, padding, dilation, ceil_mode)
     asked = kind(name, input, pooled, found)
     if asked == "max_pool1d" and not (return_indices or wants_gradient(input)):

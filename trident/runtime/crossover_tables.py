@@ -54,7 +54,6 @@ LEAST: dict[int, tuple[str, ...]] = {
         "gaussian_nll_loss",
         "local_response_norm",
         "pixel_shuffle",
-        "pixel_unshuffle",
         "rrelu",
         "tanh",
     ),
@@ -72,23 +71,21 @@ LEAST: dict[int, tuple[str, ...]] = {
     ),
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
-        *_each("l1_loss", "", ALONE),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
     ),
     262144: (
         *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
-        *("batch_norm", "batch_norm (fused)", "cross_entropy", "layer_norm (plain)", "log_softmax"),
-        "gumbel_softmax",
+        *("batch_norm", "batch_norm (fused)", "gumbel_softmax", "l1_loss", "layer_norm (plain)"),
         *_each("max min", "", " (inner)"),
-        *("sigmoid", "softmax", "softmin"),
         *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
     ),
     524288: (
         *CONV_WIDE[2],
         "embedding_bag (weighted)",
-        *("glu", "group_norm (fused)", "group_norm (channels last) (fused)"),
-        *_each("huber_loss mse_loss smooth_l1_loss", "", ALONE),
+        *("cross_entropy", "glu", "group_norm (fused)", "group_norm (channels last) (fused)", "pixel_unshuffle"),
+        *("huber_loss", "mse_loss", "smooth_l1_loss"),
+        *("log_softmax", "sigmoid", "softmax", "softmin"),
     ),
     1048576: (
         *CONV_LONG,
@@ -97,8 +94,10 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
+        *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
+    2097152: ("l1_loss (forward alone)",),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
     33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
 }
@@ -110,7 +109,7 @@ NEVER: dict[str, tuple[str, ...]] = {
         *("embedding (forward alone)", "one_hot"),
         *("feature_alpha_dropout", "nll_loss", "sum", "sum (forward alone)", *_dims("dropout")),
         *_each("amax amin mean prod prelu", ALONE),
-        *_each("dropout logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
+        *_each("dropout log_softmax logsigmoid max min rrelu sigmoid softmax tanh", " (gradient)"),
         "layer_norm (plain) (gradient)",
         *("max (all) (forward alone)", "min (all) (forward alone)"),
     ),
@@ -180,7 +179,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("amax", "amax (forward alone)", "norm", "var"),
             *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         ),
-        524288: (*_each("l1_loss", "", ALONE), "log_softmax", "softmax"),
+        524288: _each("l1_loss", "", ALONE),
         1048576: ("cross_entropy", "embedding", "huber_loss", "mse_loss", "smooth_l1_loss"),
         2097152: _each("linear linear_activation", " (few rows)", " (a row of bfloat16)"),
         4194304: ("linear", "linear_activation", "softmax (inner) (gradient)", "upsample_bilinear2d"),
@@ -193,13 +192,16 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     },
     # Sapphire Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
     "intel": {
+        1: ("log_softmax (gradient)",),
         1024: ("local_response_norm", "normalize"),
         16384: (
             *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
             *("rrelu", "std (forward alone)"),
         ),
-        131072: ("kl_div", "tanhshrink"),
-        262144: ("embedding_bag (max)", "triplet_margin_loss"),
+        32768: ("pixel_unshuffle",),
+        131072: ("kl_div", "tanhshrink", *_each("l1_loss", "", ALONE)),
+        262144: ("embedding_bag (max)", "log_softmax", "softmin", "triplet_margin_loss"),
+        524288: _each("huber_loss mse_loss smooth_l1_loss", ALONE),
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
             *("l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)", "sigmoid"),
