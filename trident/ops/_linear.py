@@ -31,6 +31,7 @@ from trident.runtime.launch import launch
 from trident.runtime.op import op
 
 FEW_ROWS = 4  # most that `_few_rows_kernel` takes
+FEW = " (few rows)"  # of `crossover`
 
 
 @triton.jit
@@ -200,7 +201,7 @@ def _way(x: Tensor, N: int) -> tuple[str, int]:
     if x.dtype.itemsize == 2:
         read = rows == 1 and x.dtype == torch.bfloat16 and K % 1024 == 0  # whole steps of `tuning_products.few_rows`
         return " (a row of bfloat16)" if read else " (halves)", work
-    return " (few rows)" if rows <= FEW_ROWS else "", work
+    return FEW if rows <= FEW_ROWS else "", work
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
@@ -219,8 +220,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     way, work = _way(x, w.shape[0]) if fits else ("", 0)
     name = "linear" if activation is None else "linear_activation"
     if not route.to_torch(name + way, input, weight, bias, unless=None if fits else route.INVALID, work=work):
-        # plain products, and so those of the gradients, may be faster in torch where the fused one is not
-        in_torch = activation is not None and route.to_torch(f"linear{way}", x, w, work=work)
+        # plain products, and so those of the gradients, may be faster in torch where the fused one is not; of few rows
+        # they are: theirs are no sums along rows of w, but tiles that would be nearly empty
+        in_torch = way == FEW or (activation is not None and route.to_torch(f"linear{way}", x, w, work=work))
         return apply(_Linear, x, w, b, activation, in_torch)
     if activation is None or input.numel() == 0:
         return _in_torch(input, weight, bias, activation)

@@ -61,7 +61,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         *CONV_MANY_TAPS,
         *("fold", "geglu", "swiglu"),
         "jsd_loss (one side)",
-        *("celu", "elu", "embedding", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
+        *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         "quick_gelu",
         *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
@@ -91,15 +91,16 @@ LEAST: dict[int, tuple[str, ...]] = {
         *CONV_LONG,
         "softmax (inner) (gradient)",
         *_each("linear_cross_entropy", "", " (each)"),
-        *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)"),
+        *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "embedding"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
-    2097152: ("l1_loss (forward alone)",),
+    2097152: ("l1_loss (forward alone)", *_each("linear linear_activation", " (few rows)")),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
     33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
+    536870912: ("linear", "linear_activation"),
 }
 
 # why torch's operator is preferred at every size -> which
@@ -138,7 +139,8 @@ NEVER: dict[str, tuple[str, ...]] = {
     ),
     "torch's products of few rows were measured faster": ("flash_attention (slices)",),
     "MKL tunes the product by hand": (
-        *(*LINEAR, *LINEAR_ACTIVATION, "grouped_mm (full precision)", "grouped_mm (few rows)"),
+        *_each("linear linear_activation", " (halves)", " (a row of bfloat16)"),
+        *("grouped_mm (full precision)", "grouped_mm (few rows)"),
     ),
     "oneDNN tunes convolutions by hand": (
         "conv_tbc",
