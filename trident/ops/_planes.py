@@ -351,7 +351,6 @@ def backward(
     dz = None if keep is None else torch.empty_like(x, dtype=keep, memory_format=form)
     dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
     grad = None if activation is None else ACTIVATIONS[activation].grad
-    costly = activation != "relu"
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
     plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
@@ -364,7 +363,7 @@ def backward(
             _over_samples(dw, db, sums, v)
         return dx, _some(dz, x), dw, db
     means, hint = None if given else dw.new_empty(2, v.R), tuning.store_hint(x.numel(), x.device)
-    keeps = dz is None and grad is not None and tuning.keeps_gradient(dx.dtype, x.device)
+    keeps = dz is None and activation is not None and y is None and tuning.keeps_gradient(activation, x.dtype, x.device)
     if v.last and v.K is not None and not given and not (samples := v.samples(x.device)).loops:
         sums, hint = dw.new_empty(2, v.P * v.fold), "" if keeps else hint
         of_x = v.S // v.fold, v.C, v.K
@@ -374,7 +373,7 @@ def backward(
             _over_rows(dw, db, sums, v.C)
         return dx, _some(dz, x), dw, db
     if means is not None or affine or dz is not None:
-        kept = dx if keeps and costly and y is None else dz
+        kept = dx if keeps else dz
         _take_sums(means, dw if affine else None, db if affine else None, kept, saved, v, eps, grad, live)
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
