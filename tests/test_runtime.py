@@ -1,12 +1,15 @@
 """The seam: routes and their reasons, launches, plans."""
 
+import collections
 import logging
 import os
+import random
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -15,6 +18,7 @@ from trident.runtime import crossover, route, tuning
 from trident.runtime import launch as launch_module
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
+from trident.runtime.layout import memory_format
 
 X = torch.randn(4, 8)
 
@@ -206,3 +210,19 @@ def test_a_tensor_that_outlived_its_transform():
     torch.func.vmap(lambda x: (leaked.append(x), x.sum())[1])(X)
     with pytest.raises(RuntimeError, match="vmap"):
         T.silu(leaked.pop())
+
+
+def test_memory_format_is_what_torch_says():
+    draw = random.Random(0)
+    found = collections.Counter()
+    for _ in range(5000):
+        dims = draw.choice((4, 5))
+        shape = [draw.choice((0, 1, 1, 2, 3)) for _ in range(dims)]
+        if draw.random() < 0.5:
+            x = torch.empty(shape).to(memory_format=torch.channels_last if dims == 4 else torch.channels_last_3d)
+            x = draw.choice((x, x[:, :, ::2], x.transpose(-1, -2), x.contiguous()))
+        else:
+            x = torch.empty_strided(shape, [draw.choice((0, 1, 2, 3, 4, 6, 8, 12, 18)) for _ in range(dims)])
+        assert memory_format(x) == suggest_memory_format(x), (x.shape, x.stride())
+        found[memory_format(x)] += 1
+    assert min(found.values()) > 50 and len(found) == 3
