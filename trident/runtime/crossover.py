@@ -130,6 +130,8 @@ ASKED_BY_WORK = frozenset(
         "pdist",
     }
 )
+# asked by the elements of the first argument times the rows of the second, which the door can count, too
+ASKED_BY_PRODUCTS = frozenset({"linear"})
 
 
 def _begins(key: str, name: str) -> bool:
@@ -142,8 +144,8 @@ def asked_by(function: str, key: str) -> bool:
 
 
 def least(function: str, executor: str) -> float:
-    """Elements of the first argument below which each way of calling trident.functional.<function> is torch's; 0 if
-    that is not known. inf: at any size."""
+    """Elements of the first argument (multiplications: ASKED_BY_PRODUCTS) below which each way of calling
+    trident.functional.<function> is torch's; 0 if that is not known. inf: at any size."""
     settle()
     return least_shipped(function, executor)
 
@@ -154,8 +156,7 @@ def least_shipped(function: str, executor: str) -> float:
     asked = [key for key in keys if asked_by(function, key)]
     asked = [key for key in asked if not key.endswith(" (gradient)")]
     found = min((_size(key, executor) for key in asked), default=0)
-    by_work = function in ASKED_BY_WORK or (function == "linear" and not math.isinf(found))
-    return 0 if by_work else found
+    return 0 if function in ASKED_BY_WORK else found
 
 
 def size(name: str, executor: str) -> float:

@@ -72,6 +72,13 @@ def _limits(name: str) -> dict[str, float]:
     return {device: least for device, how in EXECUTORS.items() if (least := crossover.least(name, how))}
 
 
+def _rows(args: tuple[Any, ...]) -> float:
+    """Of the second argument, a matrix; else the call is never small."""
+    if len(args) > 1 and type(w := args[1]) in PLAIN and w.dim() == 2:
+        return w.shape[0]
+    return math.inf
+
+
 def door(name: str, function: F, theirs: Any = None) -> F:
     """`function` behind its door; theirs: torch's function of the same contract, if there is one."""
     if theirs is None or not any(crossover.least_shipped(name, how) for how in EXECUTORS.values()):
@@ -79,9 +86,11 @@ def door(name: str, function: F, theirs: Any = None) -> F:
     limits: dict[str, float] = dict.fromkeys(EXECUTORS, math.inf)  # until they are first needed
     on_cpu = math.inf  # asked apart: to read the name of a device's type takes a fifth of a microsecond
     contract: Contract | None = None
+    products = name in crossover.ASKED_BY_PRODUCTS
 
-    def small(x: Tensor) -> bool:
-        return x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
+    def small(args: tuple[Any, ...]) -> bool:
+        x = args[0]
+        return x.numel() * (_rows(args) if products else 1) < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))
 
     def shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Does torch's function take this call as ours does? What asks for nothing that it lacks is left out."""
@@ -89,7 +98,7 @@ def door(name: str, function: F, theirs: Any = None) -> F:
         if contract is None:  # when first needed: a hundred signatures are milliseconds of an import
             contract, limits = common(name, function, theirs), _limits(name)
             on_cpu = limits.get("cpu", 0)
-            if not small(args[0]):
+            if not small(args):
                 return False
         if len(args) > contract.positional:
             return False
@@ -116,7 +125,8 @@ def door(name: str, function: F, theirs: Any = None) -> F:
             args
             and type(x := args[0]) in PLAIN
             and not _compiling()
-            and x.numel() < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))  # small, without a call
+            and (x.numel() if not products else x.numel() * _rows(args))
+            < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))  # small, without a call
             and route.policy == "auto"
             and not route.WATCHERS
             and shared(args, kwargs)
