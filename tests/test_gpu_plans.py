@@ -1,6 +1,7 @@
 """The pointwise plans of a GPU, run by whatever executor this machine has: tiles and walks must not change results."""
 
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ import torch
 import trident.functional as T
 from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.cases import CASES
+from trident.inspect import watch
 from trident.ops import _resample
-from trident.runtime import tuning
+from trident.runtime import launch, tuning
 
 pytestmark = pytest.mark.once
 
@@ -40,6 +42,67 @@ def test_equals_float64(monkeypatch, name, multiprocessors):
         actual = run(case.ours, inputs)
         expected = run(case.reference, double(inputs), gradients_of(actual[0]))
         close(actual, expected, torch.float32, case.reduced(shape))
+
+
+# rows of W elements: what divides them is told to the compiler (`tuning.aligned`), and must be so
+LENGTHS = (4, 12, 24, 33, 112)
+HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
+    **dict.fromkeys(("sum.two", "mean", "var.two", "amax", "norm.3", "std", "min"), lambda W: (2, 3, 5, W)),
+    **dict.fromkeys(("one_hot", "embedding", "embedding_bag", "embedding_bag.sum"), lambda W: (7, W)),
+    **dict.fromkeys(("bilinear", "linear_cross_entropy.all", "linear_cross_entropy.none"), lambda W: (5, W)),
+    **dict.fromkeys(("pixel_shuffle", "interpolate", "interpolate.bilinear", "pad"), lambda W: (2, 8, 3, W)),
+    **dict.fromkeys(("interpolate.exact_space", "interpolate.nearest_space"), lambda W: (1, 2, 2, 3, W)),
+    **{"pixel_shuffle.three": lambda W: (1, 18, 3, W), "channel_shuffle": lambda W: (2, 6, 5, W)},
+    "pixel_unshuffle": lambda W: (2, 3, 6, 2 * W),
+    **dict.fromkeys(("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d"), lambda W: (2, 3, 2 * W)),
+    **dict.fromkeys(("adaptive_max_pool1d", "adaptive_avg_pool1d.more", "max_unpool1d"), lambda W: (2, 3, W)),
+    **dict.fromkeys(("max_pool2d", "max_pool2d.halves", "avg_pool2d", "avg_pool2d.own"), lambda W: (2, 3, 5, W)),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), lambda W: (2, 3, 7, W)),
+    "max_pool2d.indices": lambda W: (2, 3, 7, 2 * W),
+    **dict.fromkeys(("adaptive_avg_pool2d.more", "max_unpool2d"), lambda W: (2, 3, 4, W)),
+    **dict.fromkeys(("adaptive_avg_pool3d", "max_unpool3d", "max_pool3d"), lambda W: (1, 2, 4, 5, W)),
+}
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_what_divides_rows_is_so(name):
+    case = CASES[name]
+    for W in LENGTHS:
+        shape = HINTED[name](W)
+        inputs = make(case, shape, torch.float32)
+        with watch.planned_for_gpus(launch.launch, case.ours.__module__):
+            actual = run(case.ours, inputs)
+        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
+        close(actual, expected, torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize("K", (2, 3, 4, 6, 7, 18))
+@pytest.mark.parametrize("name", ("max_pool2d", "avg_pool2d"))
+def test_padded_windows_two_apart(name, K):
+    """Pairs of gradients begin where segments do."""
+    for P in range(1, K // 2 + 1):
+        for W in (16, 33, 40):
+            x = torch.randn(2, 3, 18, W, device=DEVICE).requires_grad_()
+            ours, reference = (
+                functools.partial(getattr(of, name), kernel_size=K, stride=2, padding=P)
+                for of in (T, torch.nn.functional)
+            )
+            with watch.planned_for_gpus(launch.launch):
+                actual = run(ours, [x])
+            expected = run(reference, double([x]), gradients_of(actual[0]))
+            close(actual, expected, torch.float32, K * K)
+
+
+@pytest.mark.parametrize("name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d"))
+@pytest.mark.parametrize("C", (4, 8, 12, 16, 24, 36, 64))
+def test_what_divides_channels_is_so(name, C):
+    case = CASES[name]
+    shape = (2, 3 * C if name == "channel_shuffle" else C, 4, 6)
+    (x,) = make(case, shape, torch.float32)
+    x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    with watch.planned_for_gpus(launch.launch):
+        actual = run(case.ours, [x])
+    close(actual, run(case.reference, double([x]), gradients_of(actual[0])), torch.float32, case.reduced(shape))
 
 
 @pytest.mark.parametrize("name", ("dropout", "alpha_dropout", "dropout2d", "feature_alpha_dropout", "rrelu"))

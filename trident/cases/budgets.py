@@ -41,37 +41,29 @@ def spills(case: str, kernel: str, target: str) -> int:
     return found.most if found else 0
 
 
-_UNPROVEN = "addresses are quotients of run-time sizes: neighbours in memory, which the compiler cannot know"
-_SPANNING = "lines of less than 64 neighbours: a tile spans outer indices and is read element by element (tuning.lines)"
-_PRODUCT = "the transposed operand of a gradient, and rows of few results"
-_GATHERED = "places are quotients of run-time sizes, moved by taps: neighbours, which the compiler cannot know"
-_UNEVEN = "rows whose length is no multiple of 16 elements, which is all that the compiler is told of numbers"
+_ODD = "rows begin anywhere in a segment: a tile of them is whole, the elements of one are not"
+_WINDOWS = "windows begin anywhere in a segment, at floor(i L / O): together they are whole"
+_TAPS = "neighbours, and the same again, at places that are rounded numbers, which the compiler cannot know"
+_PRODUCT = "the transposed operand of a gradient, and rows of few results; on GPUs products are torch's"
+_GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-_POOLS = ("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 
 # (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
 # in whole segments of 16
 NARROW: dict[tuple[str, str], str] = {
-    **{(name, "_backward_kernel"): _UNPROVEN for name in _POOLS},
-    **{(f"max_unpool{n}d", "_gather_kernel"): _UNPROVEN for n in (1, 2, 3)},
-    **{(f"max_unpool{n}d", "_scatter_kernel"): _UNPROVEN for n in (2, 3)},
-    **{(f"adaptive_avg_pool{n}d", "_expand_kernel"): _UNPROVEN for n in (2, 3)},
-    ("lp_pool1d", "_forward_kernel"): _UNPROVEN,
-    ("adaptive_max_pool1d", "wide_forward_kernel"): _UNPROVEN,
-    ("adaptive_avg_pool1d", "_windows_kernel"): _UNPROVEN,
-    ("pixel_shuffle", "_permute_kernel"): _UNPROVEN,
-    ("pixel_unshuffle", "_permute_kernel"): _UNPROVEN,
-    ("interpolate", "_resample_kernel"): _UNPROVEN,
-    **{(name, "_forward_kernel"): _SPANNING for name in ("sum", "mean", "amax", "norm")},
-    **{(name, "_backward_kernel"): _SPANNING for name in ("var", "amax", "norm")},
+    **{("lp_pool1d", kernel): _ODD for kernel in ("_forward_kernel", "_backward_kernel")},  # 4095
+    **{("adaptive_avg_pool2d.more", kernel): _ODD for kernel in ("_expand_kernel", "_backward_kernel")},  # 6
+    **{(name, "_windows_kernel"): _WINDOWS for name in ("adaptive_avg_pool1d", "adaptive_avg_pool3d")},
+    ("adaptive_max_pool1d", "wide_forward_kernel"): _WINDOWS,
+    **{(f"interpolate.{name}", "_resample_kernel"): _TAPS for name in ("bilinear", "bicubic")},
     ("linear", "_matmul_kernel"): _PRODUCT,
     **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
     **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-    ("grid_sample", "_sample_kernel"): _UNPROVEN,
-    **{("bilinear", kernel): _UNEVEN for kernel in ("_dots_kernel", "_backward_kernel")},
-    **{("grouped_mm", kernel): _UNEVEN for kernel in ("_rows_kernel", "_sums_kernel")},
-    **{(name, "_rows_kernel"): _UNEVEN for name in ("linear_cross_entropy", "linear_dpo_loss")},
-    ("one_hot", "_kernel"): _UNEVEN,
+    ("grid_sample", "_sample_kernel"): _ODD,  # 129 x 129
+    **{("bilinear.wide", kernel): _ODD for kernel in ("_dots_kernel", "_backward_kernel")},  # 33
+    ("bilinear", "_dots_kernel"): "rows of 4, which are 8 bytes of 16-bit types",
+    **{("grouped_mm", kernel): _ODD for kernel in ("_rows_kernel", "_sums_kernel")},  # 33
+    **{(name, "_rows_kernel"): _ODD for name in ("linear_cross_entropy.all", "linear_dpo_loss")},  # 33
     ("group_norm", "_means_kernel"): "a weight a channel, read by group",
 }
 

@@ -38,6 +38,14 @@ def flat_tile(N, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def multiple(n, BY: tl.constexpr):
+    """n, which BY divides, so said that the compiler knows it, which only looks whether 16 divides an argument: where
+    rows of n elements are whole segments of 16 bytes a thread then reads and writes 16 at once. See `tuning.aligned`.
+    """
+    return n if BY == 1 else n // BY * BY
+
+
+@triton.jit
 def load(ptr, mask, other=0.0):
     """Load in float32 (float64 stays float64); masked lanes read `other`."""
     x = tl.load(ptr, mask=mask, other=other)

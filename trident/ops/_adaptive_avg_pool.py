@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import accumulator, load, matrix_tile
+from trident.lang.tile import accumulator, load, matrix_tile, multiple
 from trident.ops import _adaptive_rows
 from trident.ops._pool import memory_format, spread
 from trident.ops._slices import add_slices, new_slices
@@ -115,8 +115,11 @@ def _windows_kernel(
 
 
 @triton.jit
-def _expand_kernel(dx, dy, M, W, OW, A, B, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _expand_kernel(
+    dx, dy, M, W, OW, A, B, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     """dx [M, W] = sums of dy [M, OW] / window over the windows that hold an element: window by window, no gathers."""
+    W = multiple(W, ALIGN)
     tiles = tl.cdiv(W, BLOCK_N)
     rows, cols, inside = matrix_tile(tl.program_id(0) // tiles, tl.program_id(0) % tiles, M, W, BLOCK_M, BLOCK_N)
     b_dx = tl.broadcast_to(accumulator(dy, 1, 1), (BLOCK_M, BLOCK_N))
@@ -254,7 +257,8 @@ def _spread_rows(dx: Tensor, dy: Tensor, M: int, C: int, W: int, OW: int) -> Non
     if C > 1 or OW > FEW_WINDOWS:
         return spread(dx, dy, M, C, (1, 1, W), (1, 1, OW))
     plan, common = tuning.pool_tiles(M, W, dy.device), math.gcd(W, OW)
-    launch(_expand_kernel, plan.grid, dx, dy, M, W, OW, W // common, OW // common, **plan.meta)
+    sizes, align = (M, W, OW, W // common, OW // common), tuning.aligned(W, dy.device)
+    launch(_expand_kernel, plan.grid, dx, dy, *sizes, ALIGN=align, **plan.meta)
 
 
 class _AdaptiveAvgPool(torch.autograd.Function):

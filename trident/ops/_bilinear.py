@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import col_sum, load, row_sum, row_tile
+from trident.lang.tile import col_sum, load, multiple, row_sum, row_tile
 from trident.runtime import autocast, recompute, route, tuning_tables
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -25,8 +25,11 @@ from trident.runtime.op import op
 
 
 @triton.jit
-def _dots_kernel(y, h, x2, bias, M, J, O, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # noqa: E741
+def _dots_kernel(
+    y, h, x2, bias, M, J, O, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,  # noqa: E741
+):  # fmt: skip
     """Of M = N O rows of h: their products with the rows of x2."""
+    J = multiple(J, ALIGN)
     rows, _, in_m, _ = row_tile(tl.program_id(0), M, J, BLOCK_M, BLOCK_N)
     total = tl.zeros((BLOCK_M, 1), tl.float64 if h.dtype.element_ty == tl.float64 else tl.float32)
     for block in range(0, tl.cdiv(J, BLOCK_N)):
@@ -39,8 +42,11 @@ def _dots_kernel(y, h, x2, bias, M, J, O, BLOCK_M: tl.constexpr, BLOCK_N: tl.con
 
 
 @triton.jit
-def _backward_kernel(dh, dx2, dy, h, x2, J, O, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # noqa: E741
+def _backward_kernel(
+    dh, dx2, dy, h, x2, J, O, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,  # noqa: E741
+):  # fmt: skip
     """Of one n, a block of columns: all O rows of h, BLOCK_M at a time."""
+    J = multiple(J, ALIGN)
     n = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
     total = tl.zeros((1, BLOCK_N), tl.float64 if dy.dtype.element_ty == tl.float64 else tl.float32)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from trident.lang.tile import matrix_tile
+from trident.lang.tile import matrix_tile, multiple
 from trident.ops._segments import sum_by_key
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -35,7 +35,8 @@ def check_indices(index: Tensor, V: int) -> None:
 
 
 @triton.jit
-def _gather_kernel(y, w, index, T, N, V, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _gather_kernel(y, w, index, T, N, V, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    N = multiple(N, ALIGN)
     tiles = tl.cdiv(N, BLOCK_N)
     rows, cols, inside = matrix_tile(tl.program_id(0) // tiles, tl.program_id(0) % tiles, T, N, BLOCK_M, BLOCK_N)
     v = tl.load(index + rows, mask=rows < T, other=0).to(tl.int64)

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from trident.lang.tile import load, row_sum, row_tile
+from trident.lang.tile import load, multiple, row_sum, row_tile
 from trident.ops._embedding import DTYPES, INDICES, check_indices
 from trident.ops._segments import sum_by_key
 from trident.runtime import recompute, route, tuning_tables
@@ -72,8 +72,11 @@ def _forward_kernel(
 
 
 @triton.jit
-def _samples_kernel(ds, dy, w, index, bags, T, N, B, ignored, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _samples_kernel(
+    ds, dy, w, index, bags, T, N, B, ignored, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):
     """ds of BLOCK_M positions, in blocks of columns."""
+    N = multiple(N, ALIGN)
     rows, _, in_m, _ = row_tile(tl.program_id(0), T, N, BLOCK_M, BLOCK_N)
     v = tl.load(index + rows, mask=in_m, other=0).to(tl.int64)
     bag = tl.load(bags + rows, mask=in_m, other=B)

@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import accumulator, matrix
-from trident.runtime import recompute, route, tuning_llm, tuning_products
+from trident.lang.tile import accumulator, matrix, multiple
+from trident.runtime import recompute, route, tuning, tuning_llm, tuning_products
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -43,10 +43,13 @@ def _within(at, S):
 @triton.jit
 def _rows_kernel(
     y, x, w, offs, S, G, K, N, x_m, x_k, w_g, w_k, w_n,
-    PRECISION: tl.constexpr, EVEN_K: tl.constexpr, BLOCK_G: tl.constexpr,
+    PRECISION: tl.constexpr, ALIGN: tl.constexpr, EVEN_K: tl.constexpr, BLOCK_G: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
 ):  # fmt: skip
-    """y [S, N] = x w of the row's group; x_m, ..., w_n: strides."""
+    """y [S, N] = x w of the row's group; x_m, ..., w_n: strides. ALIGN: what divides each number from K on."""
+    K, N = multiple(K, ALIGN[0]), multiple(N, ALIGN[1])
+    x_m, x_k = multiple(x_m, ALIGN[2]), multiple(x_k, ALIGN[3])
+    w_g, w_k, w_n = multiple(w_g, ALIGN[4]), multiple(w_k, ALIGN[5]), multiple(w_n, ALIGN[6])
     tiles_m, tiles_n = S // BLOCK_M + G + 1, tl.cdiv(N, BLOCK_N)
     band = tl.program_id(0) // (GROUP_M * tiles_n)
     height = tl.minimum(tiles_m - band * GROUP_M, GROUP_M)
@@ -79,9 +82,15 @@ def _rows_kernel(
 @triton.jit
 def _sums_kernel(
     y, a, b, offs, S, G, M, N, a_s, a_m, b_s, b_n,
-    PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr, ALIGN: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """y [G, M, N]: of each group, the sum of the products of its rows of a [S, M] and of b [S, N]."""
+    """y [G, M, N]: of each group, the sum of the products of its rows of a [S, M] and of b [S, N]. ALIGN: what divides
+    each number from M on."""
+    M, N = multiple(M, ALIGN[0]), multiple(N, ALIGN[1])
+    a_s, a_m, b_s, b_n = (
+        multiple(a_s, ALIGN[2]), multiple(a_m, ALIGN[3]), multiple(b_s, ALIGN[4]), multiple(b_n, ALIGN[5])
+    )  # fmt: skip
     group, tiles_n = tl.program_id(1), tl.cdiv(N, BLOCK_N)
     start, end = _bounds(offs, group, S, G)
     rows = (tl.program_id(0) // tiles_n * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
@@ -108,9 +117,10 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     (S, K), (G, _, N) = x.shape, w.shape
     y = x.new_empty(S, N)
     plan = tuning_llm.grouped(S, G, N, K, x.dtype, tuning_products.tf32(x), x.device)
+    numbers = K, N, *x.stride(), *w.stride()
     launch(
-        _rows_kernel, plan.grid, y, x, w, offs.contiguous(), S, G, K, N, *x.stride(), *w.stride(),
-        PRECISION=_precision(x), **plan.meta,
+        _rows_kernel, plan.grid, y, x, w, offs.contiguous(), S, G, *numbers,
+        PRECISION=_precision(x), ALIGN=tuning.all_aligned(x.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 
@@ -121,9 +131,10 @@ def _sums(a: Tensor, b: Tensor, offs: Tensor) -> Tensor:
     (S, M), N, G = a.shape, b.shape[1], offs.shape[0]
     y = a.new_empty(G, M, N)
     plan = tuning_llm.grouped_sums(S, G, M, N, a.dtype, tuning_products.tf32(a), a.device)
+    numbers = M, N, *a.stride(), *b.stride()
     launch(
-        _sums_kernel, plan.grid, y, a, b, offs.contiguous(), S, G, M, N, *a.stride(), *b.stride(),
-        PRECISION=_precision(a), **plan.meta,
+        _sums_kernel, plan.grid, y, a, b, offs.contiguous(), S, G, *numbers,
+        PRECISION=_precision(a), ALIGN=tuning.all_aligned(a.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 

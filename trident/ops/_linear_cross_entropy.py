@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from trident.lang.classes import class_of
 from trident.lang.lines import along, per_line
-from trident.lang.tile import load, row_tile
+from trident.lang.tile import load, multiple, row_tile
 from trident.ops._class_loss import check_classes, reduced
 from trident.ops._cross_entropy import _in_two, _spread, cross_entropy, line_loss
 from trident.ops._linear import linear, multiply
@@ -37,9 +37,10 @@ DTYPES = route.HALF_TO_DOUBLE | {torch.int64}
 @triton.jit
 def _rows_kernel(
     z, losses, totals, dloss, target, w, M, V, ignored, smoothing_high, smoothing_low,
-    SMOOTH: tl.constexpr, GRADIENT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    SMOOTH: tl.constexpr, GRADIENT: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """losses, totals (may be None): of each row of logits z [M, V]. GRADIENT: z becomes dloss (None: 1) dloss / dz."""
+    V = multiple(V, ALIGN)
     rows, _, exist, _ = row_tile(tl.program_id(0), M, V, BLOCK_M, BLOCK_N)
     smoothing = per_line(0.0, z, 1, 1) + smoothing_high + smoothing_low
     t, counts, b_w = class_of(target, w, rows, exist, V, ignored)
@@ -104,7 +105,8 @@ def _walk(
             sliced = [None if t is None else t[part] for t in (losses, totals, dloss, target)]
             launch(
                 _rows_kernel, plan.grid, z, *sliced, weight, z.shape[0], V, ignored, *_in_two(smoothing),
-                SMOOTH=smoothing > 0, GRADIENT=any(wants), **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
+                SMOOTH=smoothing > 0, GRADIENT=any(wants), ALIGN=tuning.aligned(V, x.device),
+                **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
             )  # fmt: skip
             if wants_dx:
                 multiply(dx[part], z, w)

@@ -193,7 +193,8 @@ class _Part:
         plan = tuning.rows(M, V, z.device, tuning.registers(z.dtype, 4))
         launch(
             _rows_kernel, plan.grid, z, losses, totals, dloss, self.target[at], None, M, V, self.ignored, 0.0, 0.0,
-            SMOOTH=False, GRADIENT=dloss is not None, **{"BLOCK_M": 1, **plan.meta}, **asserting(z.device.type),
+            SMOOTH=False, GRADIENT=dloss is not None, ALIGN=tuning.aligned(V, z.device),
+            **{"BLOCK_M": 1, **plan.meta}, **asserting(z.device.type),
         )  # fmt: skip
 
     def losses(self, dtype: torch.dtype) -> Tensor:

@@ -34,10 +34,11 @@ def _check_places(index: Tensor, L: int) -> None:
 
 
 def _lie(x: Tensor, pooled: int, last: bool) -> tuple[tuple[int, int], list[int]]:
-    """(planes, channels that lie side by side), and the outputs along D, H and W of the pooling that x came from."""
+    """(planes, channels that lie side by side), and the outputs of the pooling that x came from: one long axis, as what
+    windows there were is no matter."""
     C = x.shape[1] if last else 1
     planes = math.prod(x.shape[: x.dim() - pooled]) // C
-    return (planes, C), [1] * (3 - pooled) + list(x.shape[x.dim() - pooled :])
+    return (planes, C), [1, 1, math.prod(x.shape[x.dim() - pooled :])]
 
 
 @op("max_unpool")

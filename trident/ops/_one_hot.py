@@ -6,14 +6,15 @@ import triton.language as tl
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from trident.lang.tile import matrix_tile
+from trident.lang.tile import matrix_tile, multiple
 from trident.runtime import route, tuning
 from trident.runtime.launch import asserting, launch
 from trident.runtime.op import op
 
 
 @triton.jit
-def _kernel(y, index, T, C, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _kernel(y, index, T, C, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    C = multiple(C, ALIGN)
     tiles = tl.cdiv(C, BLOCK_N)
     rows, cols, inside = matrix_tile(tl.program_id(0) // tiles, tl.program_id(0) % tiles, T, C, BLOCK_M, BLOCK_N)
     c = tl.load(index + rows, mask=rows < T, other=0)

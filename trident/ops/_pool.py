@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.pooling import add_element, finished, power
-from trident.lang.tile import accumulator, load
+from trident.lang.tile import accumulator, load, multiple
 from trident.lang.windows import last_window, plane_rows, skipped, window_count, window_end, window_start
 from trident.ops._scatter import scatter
 from trident.ops._wide_pool import wide_forward_kernel
@@ -62,12 +62,15 @@ def _forward_kernel(
     PITCH_D, PITCH_H,
     KIND: tl.constexpr, P: tl.constexpr, PADDED: tl.constexpr, INDICES: tl.constexpr,
     UNEVEN: tl.constexpr, LAST: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """y, code [M, N] from x [planes, D, H, W, C]. count: what every window is divided by; None: its own elements.
 
     STRIDE: AW where it is known at compile time; WIDTH: KW where the loop over it is unrolled.
     """
+    N = multiple(N, ALIGN)
+    if LAST:
+        C = N
     tiles = tl.cdiv(N, BLOCK_N)
     line = OW if LAST else 1
     rows, plane, od, oh, ow = plane_rows(tl.program_id(0) // tiles, OD * OH * line, OH * line, line, BLOCK_M)
@@ -130,23 +133,29 @@ def _take(
     b_dx, b_odd, dy, y, code, count, line, cols, j, residue, expected, in_rows, in_n, last, w,
     od, oh, OW, C, D, H, W, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, GW,
     KIND: tl.constexpr, P: tl.constexpr, PADDED: tl.constexpr, INDICES: tl.constexpr,
-    UNEVEN: tl.constexpr, LAST: tl.constexpr, PAIR: tl.constexpr,
+    UNEVEN: tl.constexpr, LAST: tl.constexpr, PAIR: tl.constexpr, SHIFTED: tl.constexpr,
 ):  # fmt: skip
     """Add what the j-th last window that may hold an element of dx gives to it."""
     ow = last - j
     if UNEVEN or LAST:
         kw = w - window_start(ow, AW, BW, PW, UNEVEN)
-        in_width = (ow >= 0) & (ow < OW) & (w < window_end(ow, AW, BW, PW, (KW - 1) * GW + 1, UNEVEN))
-    else:
+        in_width = (ow >= 0) & (ow < OW) & (w < window_end(ow, AW, BW, PW, (KW - 1) * GW + 1, UNEVEN)) & in_n
+    elif SHIFTED:
+        kw = 2 * j - 1
+        in_width = (ow >= 0) & (ow < OW)
+    else:  # columns past the last one are of no element
         kw = residue + j * AW
         in_width = (cols >= j) & (cols < OW + j)
-    found = in_rows & in_width & in_n
+    found = in_rows & in_width
     at = (line + ow) * C + cols if LAST else line + ow
     b_dy = load(dy + at, found)
     if KIND == "max":
         b_code = tl.load(code + at, mask=found, other=-1)
         place = (expected + (w if INDICES else kw)).to(b_code.dtype)
-        b_dx += tl.where(b_code == place, b_dy, 0.0)
+        taken = b_code == place
+        if SHIFTED:  # before a row of a window is, in codes, another of its rows
+            taken &= kw >= 0
+        b_dx += tl.where(taken, b_dy, 0.0)
         if PAIR:
             b_odd += tl.where(b_code == place + 1, b_dy, 0.0)
     else:
@@ -161,7 +170,7 @@ def _take(
         if UNEVEN or LAST:
             b_dx += b_dy
         else:
-            b_dx += tl.where(kw < KW, b_dy, 0.0)
+            b_dx += tl.where((kw >= 0) & (kw < KW) if SHIFTED else kw < KW, b_dy, 0.0)
             if PAIR:
                 b_odd += tl.where(kw + 1 < KW, b_dy, 0.0)
     return b_dx, b_odd
@@ -172,15 +181,21 @@ def _backward_kernel(
     dx, dy, x, y, code, count, M, N, C, D, H, W, OD, OH, OW, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, GD, GH, GW,
     PITCH_D, PITCH_H, TD, TH, TW,
     KIND: tl.constexpr, P: tl.constexpr, PADDED: tl.constexpr, INDICES: tl.constexpr,
-    UNEVEN: tl.constexpr, LAST: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    UNEVEN: tl.constexpr, LAST: tl.constexpr, SHIFTED: tl.constexpr, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_O: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dx [planes, D, H, W, C] from dy. TD, TH, TW: how many windows may hold an element; WIDTH: TW if unrolled.
 
     Columns along W go by windows: column q stands for the AW elements from q AW - PW on, of which one (axis 1 of the
-    grid: the residue) or, for a stride of two, both are this program's. So dy and code are read side by side.
+    grid: the residue) or, for a stride of two, both are this program's. So dy and code are read side by side. SHIFTED:
+    those of a stride of two are 2 q and 2 q + 1, of odd PW and windows, so that pairs of dx begin where segments do.
     """
     PAIR: tl.constexpr = STRIDE == 2
+    if LAST:
+        N = multiple(N, ALIGN)
+        C = N
+    else:
+        W, OW = multiple(W, ALIGN), multiple(OW, ALIGN_O)
     tiles = tl.cdiv(N, BLOCK_N)
     line = W if LAST else 1
     rows, plane, d, h, w = plane_rows(tl.program_id(0) // tiles, D * H * line, H * line, line, BLOCK_M)
@@ -192,7 +207,9 @@ def _backward_kernel(
         w = w if LAST else cols
         last = last_window(w, AW, BW, PW, UNEVEN)
     else:
-        w = cols * (STRIDE if STRIDE else AW) + residue - PW
+        w = cols * (STRIDE if STRIDE else AW) + residue - (0 if SHIFTED else PW)
+        if SHIFTED:
+            last = cols + (PW + 1) // 2
     last_d, last_h = last_window(d, AD, BD, PD, UNEVEN), last_window(h, AH, BH, PH, UNEVEN)
 
     b_dx = tl.broadcast_to(accumulator(dy, 1, 1), (BLOCK_M, BLOCK_N))
@@ -211,19 +228,20 @@ def _backward_kernel(
                 b_dx, b_odd = _take(
                     b_dx, b_odd, dy, y, code, count, out, cols, j, residue, expected, in_rows, in_n, last, w,
                     od, oh, OW, C, D, H, W, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, GW,
-                    KIND, P, PADDED, INDICES, UNEVEN, LAST, PAIR,
+                    KIND, P, PADDED, INDICES, UNEVEN, LAST, PAIR, SHIFTED,
                 )  # fmt: skip
         else:
             for j in range(TW):
                 b_dx, b_odd = _take(
                     b_dx, b_odd, dy, y, code, count, out, cols, j, residue, expected, in_rows, in_n, last, w,
                     od, oh, OW, C, D, H, W, AD, AH, AW, BD, BH, BW, PD, PH, PW, KD, KH, KW, GW,
-                    KIND, P, PADDED, INDICES, UNEVEN, LAST, PAIR,
+                    KIND, P, PADDED, INDICES, UNEVEN, LAST, PAIR, SHIFTED,
                 )  # fmt: skip
 
     if PAIR:
         b_dx = tl.interleave(b_dx, b_odd)
-        w = tl.program_id(0) % tiles * (2 * BLOCK_N) + tl.arange(0, 2 * BLOCK_N)[None, :] - PW
+        w = tl.program_id(0) % tiles * (2 * BLOCK_N) + tl.arange(0, 2 * BLOCK_N)[None, :]
+        w -= 0 if SHIFTED else PW
     if LAST:
         inside, at = in_m & in_n, rows * N + cols
     else:
@@ -285,7 +303,10 @@ def _plan(
 
     by_windows = backward and not (last or uneven)
     if backward:
-        columns = (L[2] - 1 + P[2]) // A[2] + 1 if by_windows else L[2]
+        # GPU: whole segments are written. Pairs of even windows would lie in one window more
+        shifted = device.type == "cuda" and by_windows and A[2] == 2 and P[2] % 2 == reach[2] % 2 == 1
+        meta["SHIFTED"] = shifted
+        columns = tuning.cdiv(L[2], 2) if shifted else (L[2] - 1 + P[2]) // A[2] + 1 if by_windows else L[2]
         rows, residues, width = math.prod(L[:2]), A[2] if by_windows and A[2] > 2 else 1, T[2]
     else:
         rows, columns, residues, width = math.prod(out[:2]), out[2], 1, K[2]
@@ -297,6 +318,9 @@ def _plan(
     tiles = tuning.pool_tiles(M, N, device)
     meta |= {"M": M, "N": N, "C": C, "LAST": last, "WIDTH": width if width <= UNROLLED else 0}
     meta |= {"STRIDE": A[2] if A[2] <= UNROLLED and not (last or uneven) else 0}
+    meta |= {"ALIGN": tuning.aligned(C if last else L[2] if backward else N, device)}
+    if backward:
+        meta |= {"ALIGN_O": tuning.aligned(out[2], device)}
     return tuning.Plan((tiles.grid[0], residues), {**meta, **tiles.meta})
 
 

@@ -18,8 +18,8 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.lines import along, line_tile, per_line
-from trident.lang.tile import load
-from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
+from trident.lang.tile import load, multiple
+from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims
 from trident.runtime import nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -65,12 +65,13 @@ def _forward_kernel(
     x, x2, indices, y, y2, found, found_index, M, N, inner, count, CHUNKS, OF_STATES: tl.constexpr,
     LIFT: tl.constexpr, GATHER: tl.constexpr, MERGE: tl.constexpr, FINISH: tl.constexpr, A: tl.constexpr,
     B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """CHUNKS chunks of each line, of elements x or, if OF_STATES, of states that x and indices hold.
 
     y, y2: results of lines, of `count` elements each; found, found_index: their states. Each may be None.
     """
+    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     part = tl.program_id(1)
     S = M * tl.full((), N, tl.int64)
@@ -105,8 +106,9 @@ def _forward_kernel(
 def _backward_kernel(
     states, indices, dx, dx2, dy, dy2, x, x2, M, N, inner, count,
     GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     n = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + n * inner, exist & (n < N)
@@ -185,7 +187,7 @@ def _backward(
     dx = torch.empty_like(x) if by_x else None
     dx2 = torch.empty_like(x, dtype=x2.dtype) if by_x2 and x2 is not None else None
     gradients = [None if t is None else beside(in_memory_order(t, x.shape, order, dims), groups) for t in (dy, dy2)]
-    plan = tuning.line_tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
+    plan = tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, beside(states, groups), None, dx, dx2, *gradients, x, x2, outer * inner, N,
         inner, x.numel() * row.parts // states.numel(), GRAD=row.grad, A=a, B=b, NEUTRAL=row.neutral, PARTS=row.parts,
@@ -201,7 +203,7 @@ def _scatter(dy: Tensor, index: Tensor, name: str, shape: Sequence[int], dim: in
     dx = dy.new_empty(shape)
     dy, index = dy.contiguous(), index.contiguous()
     outer, N, inner = as_lines(dx, dim)
-    plan = tuning.line_tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
+    plan = tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
     launch(
         _backward_kernel, plan.grid, dy, index, dx, None, dy, None, None, None, outer * inner, N, inner, N,
         GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts, **plan.meta,

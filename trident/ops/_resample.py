@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang import taps
-from trident.lang.tile import accumulator, from_bits, load
+from trident.lang.tile import accumulator, from_bits, load, multiple
 from trident.ops import _adaptive_rows
 from trident.runtime import exact, tuning
 from trident.runtime.launch import launch
@@ -43,12 +43,15 @@ def _resample_kernel(
     y, x, value, M, PLANE, ROWS, OD, OH, OW, ON, LD, LH, LW, LN, TD, TH, TW, TN, AD, AH, AW, AN,
     TAP: tl.constexpr, WEIGHTED: tl.constexpr, SINGLE: tl.constexpr,
     MOVED_D: tl.constexpr, MOVED_H: tl.constexpr, MOVED_W: tl.constexpr, MOVED_N: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    REPEAT: tl.constexpr, APART: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """y: M rows [planes, OD, OH, OW] of ON elements, ROWS a plane; x: planes of PLANE elements [LD, LH, LW, LN].
 
-    T: the taps of an axis. SINGLE: one of each, without weights; where it does not exist y is `value` (bits).
+    T: the taps of an axis. SINGLE: one of each, without weights; where it does not exist y is `value` (bits). REPEAT:
+    so many neighbours along N are the same element of x; LN is a multiple of APART.
     """
+    ON = multiple(ON, ALIGN)
+    LN, PLANE = multiple(LN, APART), multiple(PLANE, APART)
     tiles = tl.cdiv(ON, BLOCK_N)
     # a 64-bit division is slow: one for the tile, then 32-bit ones for its rows
     begin = tl.program_id(0) // tiles * tl.full((), BLOCK_M, tl.int64)
@@ -67,7 +70,12 @@ def _resample_kernel(
         i_n, _, in_n = _tap(TAP, MOVED_N, n, 0, LN, ON, AN)
         row = ((i_d.to(tl.int64) * LH + i_h) * LW + i_w) * LN
         found = inside & (in_d & in_h & in_w) & in_n
-        if value is None:
+        if REPEAT:
+            first = tl.program_id(0) % tiles * (BLOCK_N // REPEAT) + tl.arange(0, BLOCK_N // REPEAT)[None, :]
+            b_x = tl.load(x + row + first, (rows < M) & (in_d & in_h & in_w) & (first < LN))
+            b_x = tl.broadcast_to(b_x[:, :, None], (BLOCK_M, BLOCK_N // REPEAT, REPEAT))
+            b_x = tl.reshape(b_x, (BLOCK_M, BLOCK_N))
+        elif value is None:
             b_x = tl.load(x + row + i_n, found)
         else:
             other = from_bits(value)
@@ -189,6 +197,14 @@ def _axis(way: Way, n_in: int, n_out: int, a: float) -> Axis:
     return Axis(n_in, n_out, exact.bits(way.sign * step) if moved else 0, moved)
 
 
+def _repeats(way: Way, axis: Axis) -> int:
+    """The power of two whose nearest neighbours these are: float32 is exact there, and each element is repeated. Or 0.
+    (GPU: x is read in whole segments, where it was gathered.)"""
+    factor, rest = divmod(axis.n_out, axis.n_in)
+    exactly = not rest and factor in (2, 4, 8) and abs(exact.from_bits(axis.a)) == 1 / factor
+    return factor if way.tap is taps.nearest and axis.moved and exactly else 0
+
+
 @tuning.heuristic
 def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tuning.Plan:
     """numbers: the sizes of x, those of y, and the parameters, `dims` each, in the order of memory."""
@@ -208,6 +224,9 @@ def _geometry(how: str, dims: int, device: torch.device, *numbers: float) -> tun
     plan = tuning.resampled(planes * each, column.n_out, device)
     single = not way.weighted and max(counts) == 1
     flags = {"M": planes * each, "ROWS": each, "TAP": way.tap, "WEIGHTED": way.weighted, "SINGLE": single}
+    repeat = _repeats(way, column) if device.type == "cuda" else 0
+    apart = tuning.aligned(column.n_in, device) if repeat or not column.moved else 1
+    flags |= {"REPEAT": repeat, "APART": apart}
     return tuning.Plan(plan.grid, {**meta, **flags, **plan.meta})
 
 

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import load
+from trident.lang.tile import load, multiple
 from trident.lang.windows import plane_rows
 from trident.runtime import tuning
 from trident.runtime.launch import asserting, launch
@@ -41,6 +41,7 @@ def _values(
     TH,
     TW,
     LAST: tl.constexpr,
+    ALIGN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -48,6 +49,11 @@ def _values(
 
     The values are those of outputs FD + TD i of ND along D, and so on, of all OD OH OW outputs of a plane.
     """
+    N = multiple(N, ALIGN)
+    if LAST:
+        C = N
+    else:
+        OW = multiple(OW, ALIGN)
     tiles = tl.cdiv(N, BLOCK_N)
     line = NW if LAST else 1
     rows, plane, d, h, w = plane_rows(tl.program_id(0) // tiles, ND * NH * line, NH * line, line, BLOCK_M)
@@ -60,10 +66,10 @@ def _values(
 @triton.jit
 def _scatter_kernel(
     y, x, index, M, N, C, L, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW,
-    ADD: tl.constexpr, LAST: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ADD: tl.constexpr, LAST: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     at, plane, channel, inside = _values(
-        M, N, C, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW, LAST, BLOCK_M, BLOCK_N
+        M, N, C, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW, LAST, ALIGN, BLOCK_M, BLOCK_N
     )  # fmt: skip
     place = tl.load(index + at, mask=inside, other=0).to(tl.int64)
     b_x = load(x + at, inside)
@@ -78,14 +84,14 @@ def _scatter_kernel(
 @triton.jit
 def _gather_kernel(
     y, x, index, M, N, C, L, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW,
-    LAST: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    LAST: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     at, plane, channel, inside = _values(
-        M, N, C, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW, LAST, BLOCK_M, BLOCK_N
+        M, N, C, ND, NH, NW, OD, OH, OW, FD, FH, FW, TD, TH, TW, LAST, ALIGN, BLOCK_M, BLOCK_N
     )  # fmt: skip
     place = tl.load(index + at, mask=inside, other=0).to(tl.int64)
-    inside &= (place >= 0) & (place < L)
-    tl.store(y + at, load(x + (plane * L + place) * C + channel, inside), inside)
+    there = inside & (place >= 0) & (place < L)
+    tl.store(y + at, load(x + (plane * L + place) * C + channel, there), inside)
 
 
 def _classes(
@@ -99,7 +105,8 @@ def _classes(
         plan = tuning.pool_tiles(M, N, device)
         numbers = {"N": count, "O": outputs, "F": first, "T": T}
         sizes = {key + axis: n for key, of in numbers.items() for axis, n in zip("DHW", of, strict=True)}
-        yield plan.grid, {"M": M, "N": N, "C": C, "LAST": last, **sizes, **plan.meta}
+        align = tuning.aligned(C if last else N, device) if last or T[2] == 1 else 1  # T 1: N is OW
+        yield plan.grid, {"M": M, "N": N, "C": C, "LAST": last, "ALIGN": align, **sizes, **plan.meta}
 
 
 def scatter(

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trident.lang.tile import multiple
 from trident.ops._resample import WIDEST
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -26,9 +27,16 @@ from trident.runtime.op import op
 
 @triton.jit
 def _permute_kernel(
-    y, x, M, N, ROWS, B, C, E, SP, SA, SB, SC, SD, SE, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+    y, x, M, N, ROWS, B, C, D, E, SP, SA, SB, SC, SD, SE,
+    SPLIT: tl.constexpr, BACK: tl.constexpr, APART: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """y: M rows [planes, A, B, C], ROWS a plane, of N elements [D, E]; S: the strides of these axes in x."""
+    """y: M rows [planes, A, B, C], ROWS a plane, of N elements [D, E]; S: the strides of these axes in x.
+
+    SPLIT: E, where D lies side by side in x: a tile is read as it lies there, and turned in registers. BACK: y and x
+    change places, and a tile is written as it lies in x. APART: what divides D and the strides of other axes.
+    """
+    N = multiple(N, ALIGN)
     tiles = tl.cdiv(N, BLOCK_N)
     # a 64-bit division is slow: one for the tile, then 32-bit ones for its rows
     begin = tl.program_id(0) // tiles * tl.full((), BLOCK_M, tl.int64)
@@ -37,8 +45,20 @@ def _permute_kernel(
     rows, planes, at = begin + tl.arange(0, BLOCK_M)[:, None], plane + at // ROWS, at % ROWS
     n = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
     inside = (rows < M) & (n < N)
+    SP, SA, SB, SC = multiple(SP, APART), multiple(SA, APART), multiple(SB, APART), multiple(SC, APART)
     row = planes * SP + at // (B * C) * tl.full((), SA, tl.int64) + at // C % B * SB + at % C * SC
-    tl.store(y + rows * N + n, tl.load(x + row + (n // E * SD + n % E * SE), inside), inside)
+    if SPLIT:
+        d = tl.program_id(0) % tiles * (BLOCK_N // SPLIT) + tl.arange(0, BLOCK_N // SPLIT)[None, None, :]
+        there = row[:, :, None] + (d + tl.arange(0, SPLIT)[None, :, None] * multiple(SE, APART))
+        in_d = (rows < M)[:, :, None] & (d < multiple(D, APART))
+        if BACK:
+            b_x = tl.reshape(tl.load(x + rows * N + n, inside), (BLOCK_M, BLOCK_N // SPLIT, SPLIT))
+            tl.store(y + there, tl.permute(b_x, (0, 2, 1)), in_d)
+        else:
+            b_x = tl.permute(tl.load(x + there, in_d), (0, 2, 1))
+            tl.store(y + rows * N + n, tl.reshape(b_x, (BLOCK_M, BLOCK_N)), inside)
+    else:
+        tl.store(y + rows * N + n, tl.load(x + row + (n // E * SD + n % E * SE), inside), inside)
 
 
 def _axes(kind: str, C: int, H: int, W: int, r: int, last: bool) -> list[tuple[int, int]]:
@@ -61,18 +81,28 @@ def _geometry(kind: str, numel: int, C: int, H: int, W: int, r: int, last: bool,
 
     Columns are the last two axes of y if the last is short, else the last; the others, three at most, are rows.
     """
+    if kind == "unpixels" and device.type == "cuda":
+        plan = _geometry("pixels", numel, C * r * r, H // r, W // r, r, last, device)
+        if plan.meta["SPLIT"]:
+            return plan._replace(meta={**plan.meta, "BACK": True})
     axes = _axes(kind, C, H, W, r, last)
     short = (axes[-1][0] < 64 and len(axes) > 2) or len(axes) > 4
     columns = axes[-2:] if short else [(1, 0), axes[-1]]
     rows = axes[: -2 if short else -1]
     rows = [(1, 0)] * (3 - len(rows)) + rows
     plane = C * H * W
-    N, each = columns[0][0] * columns[1][0], math.prod(size for size, _ in rows)
+    (D, side_by_side), (E, _) = columns
+    N, each = D * E, math.prod(size for size, _ in rows)
     M = numel // plane * each
     plan = tuning.resampled(M, N, device)
-    meta = {"M": M, "N": N, "ROWS": each, "B": rows[1][0], "C": rows[2][0], "E": columns[1][0], "SP": plane}
+    meta = {"M": M, "N": N, "ROWS": each, "B": rows[1][0], "C": rows[2][0], "D": D, "E": E, "SP": plane}
     strides = zip("ABCDE", [*rows, *columns], strict=True)
-    return tuning.Plan(plan.grid, {**meta, **{f"S{name}": stride for name, (_, stride) in strides}, **plan.meta})
+    meta |= {f"S{name}": stride for name, (_, stride) in strides}
+    # GPU: whole segments of either side, where x was gathered; CPUs gather faster than they turn tiles
+    splits = device.type == "cuda" and side_by_side == 1 and D >= 16 and E in (2, 4, 8)
+    apart = math.gcd(D, plane, columns[1][1], *(stride for _, stride in rows)) if splits else 1
+    flags = {"SPLIT": E if splits else 0, "BACK": False, "APART": tuning.aligned(apart, device)}
+    return tuning.Plan(plan.grid, {**meta, **flags, **plan.meta})
 
 
 INVERSE = {"pixels": "unpixels", "unpixels": "pixels", "channels": "channels"}

@@ -1,6 +1,7 @@
 """Launch shapes: every block size, warp count and program count of the library, per device, with its reason."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,6 +46,23 @@ def power_of_2(n: int) -> int:
 
 def cdiv(a: int, b: int) -> int:
     return -(-a // b)
+
+
+def aligned(n: int, device: torch.device) -> int:
+    """ALIGN of a kernel with rows of n elements, an argument, for `lang.tile.multiple`: 4 or 8 where they divide n.
+
+    1 elsewhere: Triton sees multiples of 16 itself, two elements are 16 bytes in float64 alone (fewer variants are
+    compiled), and on CPUs vectors need not be aligned.
+    """
+    if device.type != "cuda" or type(n) is SymInt:
+        return 1
+    found = math.gcd(n, 16)
+    return found if found in (4, 8) else 1
+
+
+def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...]:
+    """`aligned` of sizes and strides, one after the other: ALIGN of products."""
+    return tuple([aligned(n, device) for n in numbers]) if device.type == "cuda" else (1,) * len(numbers)
 
 
 @functools.lru_cache
@@ -232,7 +250,7 @@ def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: in
     chunks = cdiv(N, meta["BLOCK_N"])
     each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
     each = min(each, chunks)
-    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each})
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each, "ALIGN": aligned(inner, device)})
 
 
 @heuristic
@@ -390,7 +408,9 @@ def resampled(M: int, N: int, device: torch.device) -> Plan:
     tile, most = (1024, 128) if gpu else (16384, 16384)
     block_n = _columns(N, 1024 if gpu else 4096)
     block_m = max(1, min(tile // block_n, power_of_2(M), most))
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": max(1, block_m * block_n // 256)} if gpu else {})}
+    meta = {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n}
+    if gpu:
+        meta["num_warps"] = max(1, block_m * block_n // 256)
     return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from trident.runtime.launch import INTERPRETED
-from trident.runtime.tuning import TRACED, Plan, cdiv, heuristic, power_of_2
+from trident.runtime.tuning import TRACED, Plan, aligned, cdiv, heuristic, power_of_2
 
 
 @heuristic
@@ -51,7 +51,8 @@ def row_dots(T: int, N: int, device: torch.device) -> Plan:
     gpu = device.type == "cuda"
     block_n = min(power_of_2(N), 1024)
     block_m = max(1, min(power_of_2(T), (2048 if gpu else 16384) // block_n))
-    return Plan((cdiv(T, block_m),), {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})})
+    meta = {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((cdiv(T, block_m),), meta)
 
 
 @heuristic
@@ -81,5 +82,5 @@ def outer_rows(N: int, O: int, J: int, device: torch.device) -> Plan:  # noqa: E
     gpu = device.type == "cuda"
     block_n = min(power_of_2(J), 256 if gpu else 2048)
     block_m = max(1, min(power_of_2(O), (2048 if gpu else 16384) // block_n))
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    meta = {"ALIGN": aligned(J, device), "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
     return Plan((N, cdiv(J, block_n)), meta)
