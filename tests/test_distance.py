@@ -104,6 +104,26 @@ def test_triplets():
     alike("triplet_margin_loss", a, p[:1], n, kernel=False)
 
 
+@pytest.mark.parametrize("p", (0.5, 1.0, 2.0, 3.0, math.inf, -math.inf))
+@pytest.mark.parametrize("reduction", ("none", "mean", "sum"))
+def test_triplets_of_every_order(reduction, p):
+    """Triplets that count and that do not, equal distances (half a gradient each), a distance of 0, NaN."""
+    a, b, c = (torch.randn(9, 5) for _ in range(3))
+    c[1], b[2], a[3, 0] = b[1], a[2], math.nan
+    a[4], c[4] = b[4] - 1, b[4] + 1
+    for swap in (False, True):
+        alike("triplet_margin_loss", a, b, c, swap=swap, p=p, reduction=reduction, eps=0.0 if swap else 1e-6)
+    inputs = [t.to(DEVICE).double().requires_grad_() for t in (a[5:], b[5:], c[5:])]
+    assert torch.autograd.gradgradcheck(lambda *x: T.triplet_margin_loss(*x, swap=True, margin=9.0), inputs)
+
+
+def test_differences_that_are_counted_go_to_torch():
+    a, b, c = (torch.randn(4, 3, device=DEVICE) for _ in range(3))
+    with Recorder() as recorder:
+        assert torch.equal(T.triplet_margin_loss(a, b, c, p=0.0), F.triplet_margin_loss(a, b, c, p=0.0))
+    assert not recorder.calls
+
+
 def test_modules_take_their_tensors_by_name():
     x, t = torch.randn(3, 4, device=DEVICE), torch.rand(3, 4, device=DEVICE)
     for cls in ("MSELoss", "BCEWithLogitsLoss", "MultiLabelSoftMarginLoss"):

@@ -118,19 +118,10 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"bilinear": (1.25, 1.65), "bilinear.wide": (5.7, 3.9)},
     },
     "the case makes targets or weights of its input by torch's operators, which count": {
-        **{"soft_margin_loss": (29.0, None), "hinge_embedding_loss": (29.0, None), "margin_ranking_loss": (15.0, 1.25)},
-        **{"cosine_embedding_loss": (1.2, None), "binary_cross_entropy": (1.4, 1.5)},
+        **{"soft_margin_loss": (3.05, None), "hinge_embedding_loss": (3.05, None), "margin_ranking_loss": (2.05, None)},
+        **{"cosine_embedding_loss": (1.2, None)},
         **{"masked_softmax.1": (1.6, None), "rotary_embedding": (2.6, None)},
         **{"argmax": (2.1, 3.1), "argmin": (2.1, 3.0)},  # a gather, to have what can be differentiated
-    },
-    "an operand that broadcasts is written out by torch, in the shape of the other": {
-        **{"binary_cross_entropy.weight": (2.05, None), "binary_cross_entropy_with_logits.weights": (2.4, 2.05)},
-        **{"multilabel_soft_margin_loss.weight": (2.05, None), "poisson_nll_loss.full": (2.05, 1.7)},
-        **{"multilabel_soft_margin_loss": (None, 1.55), "pairwise_distance.one": (3.05, 2.05)},
-    },
-    "results of a kernel are summed or combined by torch's operators, and few elements are asked for": {
-        **{"triplet_margin_loss": (2.15, 1.6), "triplet_margin_with_distance_loss": (1.4, 1.25)},
-        **{"gaussian_nll_loss": (1.75, 1.4), "cross_entropy": (1.25, None)},
     },
     "indices are checked, and the result is zero before values are put into it": {
         **{"max_unpool1d": (1.75, None), "max_unpool2d": (1.6, None), "max_unpool3d": (1.4, None)},
@@ -140,14 +131,13 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
     },
     "noise is drawn by torch, written and read again": {"gumbel_softmax": (2.05, None)},
     "logits of some tokens at a time are written and read again, as are gradients that the forward makes": {
-        **{"linear_cross_entropy": (3.15, None), "linear_cross_entropy.all": (3.65, 1.15)},
+        **{"linear_cross_entropy": (3.15, None), "linear_cross_entropy.all": (3.65, None)},
         **{"linear_cross_entropy.none": (2.6, 7.6)},
-        **{"linear_dpo_loss": (4.7, 1.15), "linear_dpo_loss.ipo": (18.0, 2.35), "linear_dpo_loss.none": (1.4, 2.1)},
+        **{"linear_dpo_loss": (4.6, None), "linear_dpo_loss.ipo": (8.45, None), "linear_dpo_loss.none": (1.4, 2.1)},
     },
     "a row of a table is read for each place that asks for it; its gradient begins as zeros": {
         **{"embedding": (1.4, 1.35), "embedding_bag": (2.65, 2.0), "embedding_bag.max": (2.1, 1.95)},
     },
-    "gradients of sums over inner dimensions are made contiguous": {"var": (None, 1.35), "amax": (None, 1.25)},
     "partial results of long lines, one a program": {
         **{"prod.inner": (1.1, None), "std": (1.15, None), "min": (1.1, None), "norm.inf": (1.1, None)},
     },

@@ -78,7 +78,7 @@ def _preferred(
 
 def _preferences(
     kind: str, shapes: Sequence[Shape], V: int = 33, bias: bool = False, reduction: str = "mean", beta: float = 0.3,
-    smoothing: float = 0.0, gamma: float = 0.5, alpha: float | None = None,
+    smoothing: float = 0.0, gamma: float = 0.5, alpha: float | None = None, K: int = 256,
 ) -> Case:  # fmt: skip
     """Shapes [2 B, T, K]."""
     referenced = kind in ("sigmoid", "hinge", "ipo")
@@ -125,7 +125,7 @@ def _preferences(
         shapes=shapes,
         inputs=inputs,
         reduced=lambda shape: shape[0] * shape[1] * max(shape[2], V),
-        bench=((8, 64, 256),),
+        bench=((8, 64, K),),
     )
 
 
@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
     "linear_cross_entropy.none": _case(9000, bias=True, ignore_index=-3, reduction="none"),
     "linear_dpo_loss": _preferences("sigmoid", ((4, 3, 5), (2, 1, 1), (6, 50, 17)), bias=True, smoothing=0.1),
     "linear_dpo_loss.hinge": _preferences("hinge", ((4, 3, 5),), reduction="sum", alpha=0.5),
-    "linear_dpo_loss.ipo": _preferences("ipo", ((4, 3, 5), (2, 300, 3)), V=9000),
+    "linear_dpo_loss.ipo": _preferences("ipo", ((4, 3, 5), (2, 300, 3)), V=9000, K=1024),
     "linear_dpo_loss.simpo": _preferences("simpo", ((4, 3, 5),), beta=2.0, smoothing=0.2),
     "linear_dpo_loss.cpo": _preferences("cpo", ((4, 3, 5),)),
     "linear_dpo_loss.orpo": _preferences("orpo", ((4, 3, 5), (6, 7, 8)), bias=True),

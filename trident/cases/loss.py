@@ -63,7 +63,9 @@ def _weight(x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _signs(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"target": torch.where(torch.arange(x.numel(), device=x.device) % 3 == 0, 1, -1).to(x.dtype).view(x.shape)}
+    n = x.numel()
+    signs = torch.tensor([1, -1, -1], dtype=x.dtype, device=x.device).repeat(-(-n // 3))
+    return {"target": signs[:n].view(x.shape)}
 
 
 def _shares(shape: Shape) -> list[torch.Tensor]:
@@ -140,9 +142,10 @@ def _class_loss(
 
     def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def loss(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            # weights that every dtype holds exactly
-            classes = torch.arange(x.shape[min(1, x.dim() - 1)], device=x.device)
-            w = (1 + classes % 4 / 4).to(x.dtype) if weighted else None
+            w = None
+            if weighted:  # numbers that every dtype holds exactly
+                V = x.shape[min(1, x.dim() - 1)]
+                w = torch.tensor([1, 1.25, 1.5, 1.75], dtype=x.dtype, device=x.device).repeat(-(-V // 4))[:V]
             return f(x, target, w, **kwargs, **({} if ignored is None else {"ignore_index": ignored}))
 
         return loss

@@ -328,8 +328,8 @@ def cosine_embedding_grad(x, t, A, B):
 
 @triton.jit
 def gaussian(x, t, A, B):
-    """(log v + (x - t)² / v) / 2 of a variance v = max(A, B)."""
-    v = raised_to(A, B)
+    """(log v + (x - t)² / v) / 2 of a variance v = max(A, B). NaN if A is negative."""
+    v = tl.where(A < 0, float("nan"), raised_to(A, B))
     return 0.5 * (tl.log(v) + (x - t) * (x - t) / v)
 
 

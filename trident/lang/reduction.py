@@ -12,11 +12,42 @@ merged by the same rules, so sums are taken in one fixed order. A and B are para
 import triton
 import triton.language as tl
 
-from trident.lang.lines import line_max, line_sum
+from trident.lang.lines import line_max, line_sum, per_line
 from trident.lang.moments import merged
-from trident.lang.tile import INTERPRETED, raised_to
+from trident.lang.tile import INTERPRETED, load, raised_to
 
 INF = tl.constexpr(float("inf"))
+
+
+@triton.jit
+def state(ptr, indices, at, mask, S, NEUTRAL: tl.constexpr, PARTS: tl.constexpr):
+    """The states at `at` of [PARTS, S]; masked ones those of no elements. indices: of the second number, or None."""
+    first = load(ptr + at, mask, NEUTRAL)
+    if PARTS == 1:
+        return (first,)
+    elif indices is not None:
+        return first, tl.load(indices + at, mask=mask, other=0)
+    elif PARTS == 2:
+        return first, load(ptr + S + at, mask)
+    else:
+        return first, load(ptr + S + at, mask), load(ptr + 2 * S + at, mask)
+
+
+@triton.jit
+def no_elements(
+    like, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr, AXIS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """The state of no elements, for each of BLOCK_M lines."""
+    first, zero = per_line(NEUTRAL, like, AXIS, BLOCK_M), per_line(0.0, like, AXIS, BLOCK_M)
+    if PARTS == 1:
+        return (first,)
+    elif INDEX:
+        return first, zero.to(tl.int64)
+    elif PARTS == 2:
+        return first, zero
+    else:
+        return first, zero, zero
 
 
 @triton.jit

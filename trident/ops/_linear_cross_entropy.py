@@ -36,21 +36,30 @@ DTYPES = route.HALF_TO_DOUBLE | {torch.int64}
 
 @triton.jit
 def _rows_kernel(
-    z, losses, totals, dloss, target, w, M, V, ignored, smoothing_high, smoothing_low,
-    SMOOTH: tl.constexpr, GRADIENT: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    z, losses, totals, stats, dloss, target, w, M, V, ignored, smoothing_high, smoothing_low, SMOOTH: tl.constexpr,
+    GRADIENT: tl.constexpr, KNOWN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """losses, totals (may be None): of each row of logits z [M, V]. GRADIENT: z becomes dloss (None: 1) dloss / dz."""
+    """losses, totals, and max z and log sum exp(z - max z) [2, M] (each may be None): of each row of logits z [M, V].
+    GRADIENT: z becomes dloss (None: 1) dloss / dz. KNOWN: by the stats of an earlier launch, without smoothing."""
     V = multiple(V, ALIGN)
     rows, _, exist, _ = row_tile(tl.program_id(0), M, V, BLOCK_M, BLOCK_N)
     smoothing = per_line(0.0, z, 1, 1) + smoothing_high + smoothing_low
     t, counts, b_w = class_of(target, w, rows, exist, V, ignored)
     start = rows * V
-    b_loss, b_top, log_sum, sum_a = line_loss(
-        z, target, w, start, counts, exist, t, b_w, V, 1, smoothing, True, SMOOTH, 1, BLOCK_M, BLOCK_N
-    )
-    if losses is not None:
-        tl.store(losses + rows, b_loss, exist)
-        tl.store(totals + rows, b_w, exist)
+    if KNOWN:
+        b_top, log_sum, sum_a = load(stats + rows, exist), load(stats + M + rows, exist), b_w
+    else:
+        b_loss, b_top, log_sum, sum_a = line_loss(
+            z, target, w, start, counts, exist, t, b_w, V, 1, smoothing, True, SMOOTH, 1, BLOCK_M, BLOCK_N
+        )
+        if losses is not None:
+            tl.store(losses + rows, b_loss, exist)
+        if totals is not None:
+            tl.store(totals + rows, b_w, exist)
+        if stats is not None:
+            tl.store(stats + rows, b_top, exist)
+            tl.store(stats + M + rows, log_sum, exist)
     if GRADIENT:
         g = tl.where(counts, 1.0, 0.0)
         if dloss is not None:
@@ -83,6 +92,13 @@ class _Sum:
         self.begun = True
 
 
+def scaled(t: Tensor, by: Tensor, dtype: torch.dtype) -> Tensor:
+    """t times a number, rounded once to `dtype` on the way to memory."""
+    if t.dtype == dtype or torch.compiler.is_compiling():  # which makes one loop of it
+        return (t * by).to(dtype)
+    return torch.mul(t, by, out=t.new_empty(t.shape, dtype=dtype))
+
+
 def _walk(
     x: Tensor, w: Tensor, b: Tensor | None, target: Tensor, weight: Tensor | None, dloss: Tensor | None,
     ignored: int, smoothing: float, losses: Tensor | None, totals: Tensor | None, wants: tuple[bool, bool, bool],
@@ -102,10 +118,10 @@ def _walk(
             z, rows = logits[: part.stop - first], x[part]
             multiply(z, rows, w.T, b)
             plan = tuning.rows(z.shape[0], V, x.device, tuning.registers(x.dtype, 4))
-            sliced = [None if t is None else t[part] for t in (losses, totals, dloss, target)]
+            sliced = [None if t is None else t[part] for t in (losses, totals, None, dloss, target)]
             launch(
                 _rows_kernel, plan.grid, z, *sliced, weight, z.shape[0], V, ignored, *_in_two(smoothing),
-                SMOOTH=smoothing > 0, GRADIENT=any(wants), ALIGN=tuning.aligned(V, x.device),
+                SMOOTH=smoothing > 0, GRADIENT=any(wants), KNOWN=False, ALIGN=tuning.aligned(V, x.device),
                 **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
             )  # fmt: skip
             if wants_dx:
@@ -178,7 +194,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             found = _backward(dloss, x, w, b, target, weight, ignored, smoothing, *wants)
         else:
             scale = dloss.to(total.dtype) / total if reduction == "mean" else dloss
-            found = [(t * scale).to(x.dtype) if wanted else t for t, wanted in zip(found, wants, strict=True)]
+            found = [scaled(t, scale, x.dtype) if wanted else t for t, wanted in zip(found, wants, strict=True)]
         gradients = (t if wanted else None for t, wanted in zip(found, wants, strict=True))
         return *gradients, None, None, None, None, None, None
 

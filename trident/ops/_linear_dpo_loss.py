@@ -16,7 +16,8 @@ Sequences come in pairs, chosen ones y first, then the rejected ones y' in the s
 
 n is the mean of -log softmax over the chosen sequences' tokens. What a token's gradient is multiplied by is known once
 its pair's logits are: they are held while a pair is worked on (a long pair's are computed twice), become their gradient
-in place, and their products are taken at once, in the forward, as linear_cross_entropy's (docs/decisions/043).
+in place (by each row's maximum and sum, which are kept), and their products are taken at once, in the forward, as
+linear_cross_entropy's (docs/decisions/043).
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from torch.nn.functional import logsigmoid
 
 from trident.ops._class_loss import check_classes
 from trident.ops._linear import multiply
-from trident.ops._linear_cross_entropy import _rows_kernel, _Sum, of_product
+from trident.ops._linear_cross_entropy import _rows_kernel, _Sum, of_product, scaled
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning, tuning_tables
 from trident.runtime.autograd import apply
@@ -181,6 +182,7 @@ class _Part:
     def __init__(self, rows: Tensor, target: Tensor, w: Tensor, b: Tensor | None, ignored: int, room: Tensor) -> None:
         self.rows, self.target, self.w, self.b, self.ignored, self.room = rows, target, w, b, ignored, room
         N, each = len(rows), len(room)
+        self.stats: list[Tensor] = []  # of each slice's rows, as `_rows_kernel` keeps them
         self.slices = [slice(first, min(first + each, N)) for first in range(0, N, each)]
 
     def _logits(self, at: slice) -> Tensor:
@@ -188,19 +190,20 @@ class _Part:
         multiply(z, rows, self.w.T, self.b)
         return z
 
-    def _launch(self, z: Tensor, at: slice, losses: Tensor | None, totals: Tensor | None, dloss: Tensor | None) -> None:
+    def _launch(self, z: Tensor, at: slice, losses: Tensor | None, stats: Tensor, dloss: Tensor | None) -> None:
         M, V = z.shape
         plan = tuning.rows(M, V, z.device, tuning.registers(z.dtype, 4))
         launch(
-            _rows_kernel, plan.grid, z, losses, totals, dloss, self.target[at], None, M, V, self.ignored, 0.0, 0.0,
-            SMOOTH=False, GRADIENT=dloss is not None, ALIGN=tuning.aligned(V, z.device),
+            _rows_kernel, plan.grid, z, losses, None, stats, dloss, self.target[at], None, M, V, self.ignored, 0.0,
+            0.0, SMOOTH=False, GRADIENT=dloss is not None, KNOWN=dloss is not None, ALIGN=tuning.aligned(V, z.device),
             **{"BLOCK_M": 1, **plan.meta}, **asserting(z.device.type),
         )  # fmt: skip
 
     def losses(self, dtype: torch.dtype) -> Tensor:
-        losses, totals = (self.rows.new_empty(len(self.rows), dtype=dtype) for _ in range(2))
+        losses = self.rows.new_empty(len(self.rows), dtype=dtype)
         for at in self.slices:
-            self._launch(self._logits(at), at, losses[at], totals[at], None)
+            self.stats.append(losses.new_empty(2, at.stop - at.start))
+            self._launch(self._logits(at), at, losses[at], self.stats[-1], None)
         return losses
 
     def gradients(self, dloss: Tensor, wants_dx: bool, dw: _Sum | None, db: Tensor | None) -> Tensor:
@@ -208,9 +211,9 @@ class _Part:
         dx = torch.empty_like(self.rows) if wants_dx else self.rows.new_empty(0)
         if not wants_dx and dw is None and db is None:
             return dx
-        for at in self.slices:
+        for at, stats in zip(self.slices, self.stats, strict=True):
             z = self.room[: at.stop - at.start] if len(self.slices) == 1 else self._logits(at)
-            self._launch(z, at, None, None, dloss[at])
+            self._launch(z, at, None, stats, dloss[at])
             if wants_dx:
                 multiply(dx[at], z, self.w)
             if dw is not None:
@@ -244,7 +247,7 @@ class _LinearDpoLoss(torch.autograd.Function):
 
             found = recompute.gradients(total, (x, w, b), dloss)
         else:
-            found = [(t * dloss).to(x.dtype) for t in found]
+            found = [scaled(t, dloss, x.dtype) for t in found]
         gradients = (t if wanted else None for t, wanted in zip(found, ctx.needs_input_grad, strict=False))
         return *gradients, None, None, None, None, None, None
 

@@ -4,15 +4,15 @@ Each is a row of _pointwise_loss.py's table; those of vectors first reduce these
 (float64 for float64).
 """
 
-import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from trident.ops._distance import distance, pairwise_distance
+from trident.ops._distance import pairwise_distance
 from trident.ops._pointwise_loss import REDUCTIONS, by_kernel, pointwise_loss
 from trident.ops._reduce import reduce as reduce_pairs
+from trident.ops._triplet import triplet_loss
 from trident.runtime import autocast, route
 from trident.runtime.precision import compute_dtype
 
@@ -111,12 +111,14 @@ def triplet_margin_loss(
     unless = _unfit(size_average, reduce, reduction, alike) or (
         None if margin > 0 and not isinstance(p, str) else route.INVALID
     )
+    if p == 0:
+        unless = unless or "no kernel for numbers of differences"
     name = "triplet_margin_loss"
     if route.to_torch(name, anchor, positive, negative, unless=unless):
         return F.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, size_average, reduce, reduction)
 
-    apart = functools.partial(distance, p=p, eps=eps, keepdim=False, dtype=compute_dtype(anchor))
-    return _triplet(name, apart, anchor, positive, negative, margin, swap, reduction)
+    dtype = autocast.output_dtype(name, anchor)
+    return triplet_loss(anchor, positive, negative, p, eps, margin, swap, reduction, dtype)
 
 
 def triplet_margin_with_distance_loss(
@@ -132,12 +134,6 @@ def triplet_margin_with_distance_loss(
     """max(0, margin + d(a, p) - d(a, n)) of any distance d. Same contract as
     :func:`torch.nn.functional.triplet_margin_with_distance_loss`.
     """
-    if distance_function is not None:
-        apart = distance_function
-    elif anchor.shape == positive.shape == negative.shape and anchor.dim() > 0:
-        apart = functools.partial(distance, p=2.0, eps=1e-6, keepdim=False, dtype=compute_dtype(anchor))
-    else:
-        apart = pairwise_distance
     alike = anchor.dim() == positive.dim() == negative.dim()
     unless = _unfit(None, None, reduction, alike) or (None if margin > 0 else route.INVALID)
     name = "triplet_margin_with_distance_loss"
@@ -151,17 +147,13 @@ def triplet_margin_with_distance_loss(
             swap=swap,
             reduction=reduction,
         )
-    return _triplet(name, apart, anchor, positive, negative, margin, swap, reduction)
-
-
-def _triplet(
-    name: str, apart: Callable[[Tensor, Tensor], Tensor], anchor: Tensor, positive: Tensor, negative: Tensor,
-    margin: float, swap: bool, reduction: str,
-) -> Tensor:  # fmt: skip
+    dtype = autocast.output_dtype(name, anchor)
+    if distance_function is None and anchor.shape == positive.shape == negative.shape and anchor.dim() > 0:
+        return triplet_loss(anchor, positive, negative, 2.0, 1e-6, margin, swap, reduction, dtype)
+    apart = distance_function or pairwise_distance
     near, far = apart(anchor, positive), apart(anchor, negative)
     if swap:
         far = torch.minimum(far, apart(positive, negative))
-    dtype = autocast.output_dtype(name, anchor)
     return by_kernel("margin_ranking_loss", near, far, reduction, dtype, -1.0, margin)
 
 

@@ -5,11 +5,12 @@
                 dt = dl w f_t(x, t; A, B)       dl: dy, or dy / n for the mean
 
 A row of the table is f and its derivatives, of lang/loss.py. A sum is one partial per program, then one reduction of
-those: no atomics. w is binary_cross_entropy's weight; the weight of its positives takes the place of A.
+those: no atomics. w is binary_cross_entropy's weight; the weight of its positives takes the place of A. What broadcasts
+is read where it lies (runtime/broadcast.py).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +19,11 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang import loss as L
-from trident.lang.tile import flat_tile, load
-from trident.runtime import autocast, recompute, route, tuning
+from trident.lang.broadcast import elements, nothing, tiles, values
+from trident.runtime import autocast, broadcast, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.crossover_tables import ALONE
 from trident.runtime.launch import launch
-from trident.runtime.layout import dense, lying_as
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
@@ -198,71 +198,77 @@ def _cosine_embedding(cosine: Tensor, t: Tensor, margin: float) -> Tensor:
 
 @triton.jit
 def _forward_kernel(
-    y, x, t, w, third, n, F: tl.constexpr, A: tl.constexpr, B: tl.constexpr, EACH: tl.constexpr, BLOCK: tl.constexpr
-):
-    """EACH: y is the loss of each element; else one sum per program."""
-    total = tl.zeros((BLOCK,), y.dtype.element_ty if not EACH else tl.float32)
-    for block in range(tl.program_id(0), tl.cdiv(n, BLOCK), tl.num_programs(0)):
-        at = block * tl.full((), BLOCK, tl.int64) + tl.arange(0, BLOCK)
-        inside = at < n
-        b_x, b_t = load(x + at, inside), load(t + at, inside)
+    y, sums, x, t, w, third, n, N, period, F: tl.constexpr, A: tl.constexpr, B: tl.constexpr, X: tl.constexpr,
+    T: tl.constexpr, W: tl.constexpr, THIRD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """y: the loss of each element, sums: one sum per program. Each may be None."""
+    total = nothing(x, N, BLOCK_M, BLOCK_N)
+    for tile in range(tl.program_id(0), tiles(n, N, BLOCK_M, BLOCK_N), tl.num_programs(0)):
+        places, masks = elements(tile, n, N, BLOCK_M, BLOCK_N)
+        b_x, b_t = values(x, places, masks, period, X), values(t, places, masks, period, T)
         # not by a variable for A: that would round a float64 constexpr to float32
-        loss = F(b_x, b_t, load(third + at, inside), B) if third is not None else F(b_x, b_t, A, B)
+        loss = F(b_x, b_t, values(third, places, masks, period, THIRD), B) if third is not None else F(b_x, b_t, A, B)
         if w is not None:
-            loss *= load(w + at, inside)
-        if EACH:
-            tl.store(y + at, loss, inside)
-        else:
-            total += tl.where(inside, loss, 0.0)
-    if not EACH:
-        tl.store(y + tl.program_id(0), tl.sum(total, axis=0))
+            loss *= values(w, places, masks, period, W)
+        if y is not None:
+            tl.store(y + places[0], loss, masks[0])
+        if sums is not None:
+            total += tl.where(masks[0], loss, 0.0)
+    if sums is not None:
+        tl.store(sums + tl.program_id(0), tl.sum(total))
 
 
 @triton.jit
 def _backward_kernel(
-    dx, dt, d_third, dy, x, t, w, third, n, BY_X: tl.constexpr, BY_T: tl.constexpr, BY_THIRD: tl.constexpr,
-    A: tl.constexpr, B: tl.constexpr, REDUCTION: tl.constexpr, BLOCK: tl.constexpr,
+    dx, dt, d_third, dy, x, t, w, third, n, N, period, BY_X: tl.constexpr, BY_T: tl.constexpr, BY_THIRD: tl.constexpr,
+    A: tl.constexpr, B: tl.constexpr, MEAN: tl.constexpr, DY: tl.constexpr, X: tl.constexpr, T: tl.constexpr,
+    W: tl.constexpr, THIRD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    at, inside = flat_tile(n, BLOCK)
-    dl = load(dy + at, inside) if REDUCTION == "none" else load(dy, n > 0)
-    if REDUCTION == "mean":
+    places, masks = elements(tl.program_id(0), n, N, BLOCK_M, BLOCK_N)
+    dl = values(dy, places, masks, period, DY)
+    if MEAN:
         dl = dl / n
     if w is not None:
-        dl = dl * load(w + at, inside)
-    b_x, b_t = load(x + at, inside), load(t + at, inside)
+        dl = dl * values(w, places, masks, period, W)
+    b_x, b_t = values(x, places, masks, period, X), values(t, places, masks, period, T)
+    b_third = None if third is None else values(third, places, masks, period, THIRD)
     if dx is not None:
-        by_x = BY_X(b_x, b_t, load(third + at, inside), B) if third is not None else BY_X(b_x, b_t, A, B)
-        tl.store(dx + at, dl * by_x, inside)
+        by_x = BY_X(b_x, b_t, b_third, B) if third is not None else BY_X(b_x, b_t, A, B)
+        tl.store(dx + places[0], dl * by_x, masks[0])
     if dt is not None:
-        by_t = BY_T(b_x, b_t, load(third + at, inside), B) if third is not None else BY_T(b_x, b_t, A, B)
-        tl.store(dt + at, dl * by_t, inside)
+        by_t = BY_T(b_x, b_t, b_third, B) if third is not None else BY_T(b_x, b_t, A, B)
+        tl.store(dt + places[0], dl * by_t, masks[0])
     if d_third is not None:
-        tl.store(d_third + at, dl * BY_THIRD(b_x, b_t, load(third + at, inside), B), inside)
+        tl.store(d_third + places[0], dl * BY_THIRD(b_x, b_t, b_third, B), masks[0])
 
 
-def _operands(name: str, x: Tensor, t: Tensor, w: Tensor | None, third: Tensor | None) -> list[Any]:
-    """All of x's shape, and lying in memory as the result does, without gaps."""
+def _strides(name: str, x: Tensor, t: Tensor, third: Tensor | None) -> tuple[int, ...]:
+    """How the result lies in memory, without gaps."""
     model = (x, t, third)[LOSSES[name].lies_as]
     assert model is not None
-    model = dense(model)
-    return [None if o is None else lying_as(o.expand(x.shape), model) for o in (x, t, w, third)]
+    return broadcast.dense_strides(model if model.shape == x.shape else model.expand(x.shape))
 
 
 @op("pointwise_loss")
 def _forward(
     x: Tensor, t: Tensor, w: Tensor | None, third: Tensor | None, name: str, a: float, b: float, reduction: str,
-    dtype: torch.dtype,
-) -> Tensor:  # fmt: skip
-    x, t, w, third = _operands(name, x, t, w, third)
-    plan = tuning.flat_groups(x.numel(), x.device)
+    dtype: torch.dtype, checked: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The result; the sum of each program's losses, if they are summed or `checked` (else empty)."""
+    seen = broadcast.elements(x.shape, strides := _strides(name, x, t, third), (x, t, w, third))
+    plan = tuning.element_groups(seen.n, seen.N, x.device)
     each = reduction == "none"
-    y = torch.empty_like(x, dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
-    row = {"F": LOSSES[name].f, "A": a, "B": b, "EACH": each}
-    launch(_forward_kernel, plan.grid, y, x, t, w, third, x.numel(), **row, **plan.meta)
-    if each:
-        return y
-    total = y.sum()
-    return (total / x.numel() if reduction == "mean" else total).to(dtype)
+    y = x.new_empty_strided(x.shape, strides, dtype=dtype) if each else None
+    sums = x.new_empty(plan.grid[0], dtype=compute_dtype(x)) if checked or not each else None
+    launch(
+        _forward_kernel, plan.grid, y, sums, *seen.operands, seen.n, seen.N, seen.period, F=LOSSES[name].f, A=a, B=b,
+        **dict(zip(("X", "T", "W", "THIRD"), seen.by, strict=True)), **plan.meta,
+    )  # fmt: skip
+    if y is None:
+        assert sums is not None
+        total = sums.sum()
+        y = (total / seen.n if reduction == "mean" else total).to(dtype)
+    return y, x.new_empty(0) if sums is None else sums
 
 
 @op("pointwise_loss_backward")
@@ -272,29 +278,41 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dx if by_x, dt if by_t, and the derivative by `third` if by_third; else empty."""
     row = LOSSES[name]
-    x, t, w, third = _operands(name, x, t, w, third)
-    wanted = ((x, by_x), (t, by_t), (third, by_third))
-    found = [torch.empty_like(of) if by and of is not None else None for of, by in wanted]
-    if reduction == "none":
-        dy = lying_as(dy, x)
-    plan = tuning.flat(x.numel(), x.device)
+    seen = broadcast.elements(x.shape, strides := _strides(name, x, t, third), (dy, x, t, w, third))
+    found = [
+        of.new_empty_strided(x.shape, strides) if by and of is not None else None
+        for of, by in ((x, by_x), (t, by_t), (third, by_third))
+    ]
+    plan = tuning.elements(seen.n, seen.N, x.device)
     launch(
-        _backward_kernel, plan.grid, *found, dy, x, t, w, third, x.numel(), BY_X=row.grad, BY_T=row.target,
-        BY_THIRD=row.third, A=a, B=b, REDUCTION=reduction, **plan.meta,
+        _backward_kernel, plan.grid, *found, *seen.operands, seen.n, seen.N, seen.period, BY_X=row.grad,
+        BY_T=row.target, BY_THIRD=row.third, A=a, B=b, MEAN=reduction == "mean",
+        **dict(zip(("DY", "X", "T", "W", "THIRD"), seen.by, strict=True)), **plan.meta,
     )  # fmt: skip
     dx, dt, d_third = (x.new_empty(0) if d is None else d for d in found)
     return dx, dt, d_third
+
+
+def _is_nan(y: Tensor) -> bool:
+    return type(y) is Tensor and not y.is_meta and bool(y.isnan())
+
+
+class NotANumber(ArithmeticError):
+    """A loss that was to be checked is NaN: torch says what is wrong with its operands, or computes it again."""
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, t: Tensor, w: Tensor | None, third: Tensor | None, name: str, a: float, b: float,
-        reduction: str, dtype: torch.dtype,
+        reduction: str, dtype: torch.dtype, checked: bool,
     ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(x, t, w, third)
         ctx.name, ctx.parameters, ctx.reduction = name, (a, b), reduction
-        return _forward(x, t, w, third, name, a, b, reduction, dtype)
+        y, sums = _forward(x, t, w, third, name, a, b, reduction, dtype, checked)
+        if checked and _is_nan(sums.sum() if reduction == "none" else y):
+            raise NotANumber
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -308,7 +326,7 @@ class _Loss(torch.autograd.Function):
         else:
             found = _backward(dy, x, t, w, third, ctx.name, a, b, ctx.reduction, *by)
             dx, dt, d_third = (d if wanted else None for d, wanted in zip(found, by, strict=True))
-        return dx, dt, None, d_third, *(None,) * 5
+        return dx, dt, None, d_third, *(None,) * 6
 
 
 def _torch_only(
@@ -335,11 +353,7 @@ def _torch_only(
         return "no kernel for the derivative by a weight"
     if w is not None and w.requires_grad:
         return "no kernel for the derivative by a weight"
-    return None if all(o is None or _broadcasts(o.shape, x.shape) for o in (w, third)) else route.INVALID
-
-
-def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+    return None if all(o is None or broadcast.fits(o.shape, x.shape) for o in (w, third)) else route.INVALID
 
 
 # torch's forwards of these are as fast as memory, their gradients are not: the two have sizes of their own
@@ -358,10 +372,12 @@ def pointwise_loss(
     third: Tensor | None = None,
     unless: str | None = None,
     name: str | None = None,
+    checked: bool = False,
 ) -> Tensor | None:
     """The loss by Trident's kernel, or None if the call must go to torch. (a = 1: BCE's positives weigh as others.)
 
-    name: of torch's function that is asked for, if it is not the row's own.
+    name: of torch's function that is asked for, if it is not the row's own. checked: also if the loss is NaN, since
+    torch may then have an error to raise.
     """
     name = name or row.split(".")[0]
     unless = unless or _torch_only(LOSSES[row], x, t, reduction, legacy, w, third)
@@ -371,13 +387,16 @@ def pointwise_loss(
     alone = ALONE if name in CHEAP and not each and not differentiated else ""
     if route.to_torch(f"{name}{each}{alone}", x, t, w, third, unless=unless):
         return None
-    return by_kernel(row, x, t, reduction, autocast.output_dtype(name, x), a, b, w, third)
+    try:
+        return by_kernel(row, x, t, reduction, autocast.output_dtype(name, x), a, b, w, third, checked)
+    except NotANumber:
+        return None
 
 
 def by_kernel(
     row: str, x: Tensor, t: Tensor, reduction: str, dtype: torch.dtype, a: float, b: float, w: Tensor | None = None,
-    third: Tensor | None = None,
+    third: Tensor | None = None, checked: bool = False,
 ) -> Tensor:  # fmt: skip
-    """As `pointwise_loss`, for who has asked `route` already."""
-    y: Tensor = apply(_Loss, x, t, w, third, row, float(a), float(b), reduction, dtype)
+    """As `pointwise_loss`, for who has asked `route` already. NotANumber if `checked`, and it is."""
+    y: Tensor = apply(_Loss, x, t, w, third, row, float(a), float(b), reduction, dtype, checked)
     return y

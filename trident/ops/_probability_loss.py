@@ -27,14 +27,10 @@ def binary_cross_entropy(
     """
     name, checked = "binary_cross_entropy", not (input.device.type == "cuda" or torch.compiler.is_compiling())
     unless = autocast.refused(name, input)
-    y = pointwise_loss(name, input, target, reduction, size_average, reduce, w=weight, b=checked, unless=unless)
-    if y is None or (checked and _has_nan(y)):  # torch says what is wrong
-        return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
-    return y
-
-
-def _has_nan(y: Tensor) -> bool:
-    return type(y) is Tensor and not y.is_meta and bool(y.detach().sum().isnan())
+    y = pointwise_loss(
+        name, input, target, reduction, size_average, reduce, w=weight, b=checked, unless=unless, checked=checked
+    )
+    return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction) if y is None else y
 
 
 def binary_cross_entropy_with_logits(

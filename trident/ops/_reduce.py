@@ -17,54 +17,34 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, line_tile, per_line
-from trident.lang.tile import load, multiple
+from trident.lang.broadcast import values
+from trident.lang.lines import along, line_tile
+from trident.lang.reduction import no_elements, state
+from trident.lang.tile import accumulator, load, multiple
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims
-from trident.runtime import nodes, recompute, route, tuning
+from trident.runtime import broadcast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
-from trident.runtime.layout import as_lines, dense, lying_as
+from trident.runtime.layout import as_lines, dense, lying
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
-def _state(ptr, indices, at, mask, S, NEUTRAL: tl.constexpr, PARTS: tl.constexpr):
-    """The states at `at` of [PARTS, S]; masked ones those of no elements. indices: of the second number, or None."""
-    first = load(ptr + at, mask, NEUTRAL)
-    if PARTS == 1:
-        return (first,)
-    elif indices is not None:
-        return first, tl.load(indices + at, mask=mask, other=0)
-    elif PARTS == 2:
-        return first, load(ptr + S + at, mask)
+def _second(x2, at, lines, n, inside, exist, N, period, BY: tl.constexpr):
+    """Of the second tensor, which may broadcast (lang/broadcast.py), a value for each element of a tile."""
+    if BY == "each":
+        return load(x2 + at, inside)
     else:
-        return first, load(ptr + S + at, mask), load(ptr + 2 * S + at, mask)
-
-
-@triton.jit
-def _nothing(
-    like, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr, AXIS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-):  # fmt: skip
-    """The state of no elements, for each of BLOCK_M lines."""
-    first, zero = per_line(NEUTRAL, like, AXIS, BLOCK_M), per_line(0.0, like, AXIS, BLOCK_M)
-    if PARTS == 1:
-        return (first,)
-    elif INDEX:
-        return first, zero.to(tl.int64)
-    elif PARTS == 2:
-        return first, zero
-    else:
-        return first, zero, zero
+        return tl.where(inside, values(x2, (at, lines, n), (inside, exist, n < N, N > 0), period, BY), 0.0)
 
 
 @triton.jit
 def _forward_kernel(
-    x, x2, indices, y, y2, found, found_index, M, N, inner, count, CHUNKS, OF_STATES: tl.constexpr,
-    LIFT: tl.constexpr, GATHER: tl.constexpr, MERGE: tl.constexpr, FINISH: tl.constexpr, A: tl.constexpr,
-    B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
+    x, x2, indices, y, y2, found, found_index, M, N, inner, count, period, CHUNKS, OF_STATES: tl.constexpr,
+    X2: tl.constexpr, LIFT: tl.constexpr, GATHER: tl.constexpr, MERGE: tl.constexpr, FINISH: tl.constexpr,
+    A: tl.constexpr, B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """CHUNKS chunks of each line, of elements x or, if OF_STATES, of states that x and indices hold.
@@ -75,14 +55,14 @@ def _forward_kernel(
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     part = tl.program_id(1)
     S = M * tl.full((), N, tl.int64)
-    s = _nothing(x, NEUTRAL, PARTS, INDEX, AXIS, BLOCK_M)
+    s = no_elements(x, NEUTRAL, PARTS, INDEX, AXIS, BLOCK_M)
     for chunk in range(part * CHUNKS, tl.minimum((part + 1) * CHUNKS, tl.cdiv(N, BLOCK_N))):
         n = along(chunk, AXIS, BLOCK_N)
         at, inside = start + n * inner, exist & (n < N)
         if OF_STATES:
-            s = MERGE(s, GATHER(_state(x, indices, at, inside, S, NEUTRAL, PARTS), AXIS))
+            s = MERGE(s, GATHER(state(x, indices, at, inside, S, NEUTRAL, PARTS), AXIS))
         else:
-            b_x2 = None if x2 is None else load(x2 + at, inside)
+            b_x2 = None if x2 is None else _second(x2, at, lines, n, inside, exist, N, period, X2)
             lifted = LIFT(load(x + at, inside), b_x2, inside, A, B)
             if INDEX:
                 near = GATHER((lifted[0], (n - chunk * BLOCK_N).to(tl.int32)), AXIS)
@@ -103,28 +83,58 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
-    states, indices, dx, dx2, dy, dy2, x, x2, M, N, inner, count,
-    GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+def _gradient(
+    tile, states, indices, dy, dy2, x, x2, M, N, inner, count, repeat, period, X2: tl.constexpr, GRAD: tl.constexpr,
+    A: tl.constexpr, B: tl.constexpr, NEUTRAL: tl.constexpr, PARTS: tl.constexpr, AXIS: tl.constexpr,
+    SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
-    lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
+    """What `GRAD` says of a tile of lines, where its elements are, and their mask."""
+    lines, start, exist = line_tile(tile, M, N, inner, AXIS, SPAN, BLOCK_M)
     n = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + n * inner, exist & (n < N)
+    of = lines if repeat is None else lines % repeat  # results of lines
     if indices is not None:
-        s = (tl.load(indices + lines, mask=exist, other=-1),)
+        s = (tl.load(indices + of, mask=exist, other=-1),)
     else:
-        s = _state(states, None, lines, exist, M * tl.full((), 1, tl.int64), NEUTRAL, PARTS)
-    b_dy = None if dy is None else load(dy + lines, exist)
-    b_dy2 = None if dy2 is None else load(dy2 + lines, exist)
+        S = M if repeat is None else repeat
+        s = state(states, None, of, exist, S * tl.full((), 1, tl.int64), NEUTRAL, PARTS)
+    b_dy = None if dy is None else load(dy + of, exist)
+    b_dy2 = None if dy2 is None else load(dy2 + of, exist)
     b_x = None if x is None else load(x + at, inside)
-    b_x2 = None if x2 is None else load(x2 + at, inside)
-    d = GRAD(b_dy, b_dy2, b_x, b_x2, n, s, count, A, B)
-    if dx is not None:
-        tl.store(dx + at, d[0], inside)
-    if dx2 is not None:
-        tl.store(dx2 + at, d[1], inside)
+    b_x2 = None if x2 is None else _second(x2, at, lines, n, inside, exist, N, period, X2)
+    return GRAD(b_dy, b_dy2, b_x, b_x2, n, s, count, A, B), at, inside
+
+
+@triton.jit
+def _backward_kernel(
+    states, indices, dx, dx2, dy, dy2, x, x2, M, N, inner, count, repeat, period, X2: tl.constexpr,
+    SUMMED: tl.constexpr, GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr, NEUTRAL: tl.constexpr,
+    PARTS: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """SUMMED: dx2 is one sum over its tiles of lines per program (axis 0)."""
+    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
+    if SUMMED:
+        total = accumulator(x, BLOCK_M, BLOCK_N)
+        for tile in range(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
+            d, at, inside = _gradient(
+                tile, states, indices, dy, dy2, x, x2, M, N, inner, count, repeat, period, X2, GRAD, A, B, NEUTRAL,
+                PARTS, AXIS, SPAN, BLOCK_M, BLOCK_N,
+            )  # fmt: skip
+            if dx is not None:
+                tl.store(dx + at, d[0], inside)
+            total += tl.where(inside, d[1], 0.0)
+        n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+        tl.store(dx2 + tl.program_id(0) * N + n, tl.sum(total, axis=0), n < N)
+    else:
+        d, at, inside = _gradient(
+            tl.program_id(0), states, indices, dy, dy2, x, x2, M, N, inner, count, repeat, period, X2, GRAD, A, B,
+            NEUTRAL, PARTS, AXIS, SPAN, BLOCK_M, BLOCK_N,
+        )  # fmt: skip
+        if dx is not None:
+            tl.store(dx + at, d[0], inside)
+        if dx2 is not None:
+            tl.store(dx2 + at, d[1], inside)
 
 
 def result_shape(shape: Sequence[int], dims: Dims, keepdim: bool) -> list[int]:
@@ -137,10 +147,9 @@ def _forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The result; the second one; the states of the lines in memory's order, [parts, lines], if `keep`; the indices.
-    Empty where there is none."""
+    Empty where there is none. x2 broadcasts to x."""
     row = REDUCTIONS[name]
     x = dense(x)
-    x2 = None if x2 is None else lying_as(x2, x)
     order = memory_order(x)
     shape, turn = result_shape(x.shape, dims, keepdim), turned(order, dims)
     room = shape if turn is None else [x.shape[a] for a in order if a not in dims]  # type: ignore[union-attr]
@@ -152,6 +161,7 @@ def _forward(
 
     live = tuning.registers(x.dtype, row.parts), tuning.registers(compute, row.parts)
     launches = passes(*live, tuple(dims), order, row.found, x.device, *x.shape).meta.get("launches", ())
+    x2, by, period = _beside(x, x2, launches[0][1:3] if launches else (0, 0))
     source: tuple[Tensor | None, ...] = x, x2, None
     for i, (M, N, inner, plan) in enumerate(launches):
         results: tuple[Tensor | None, ...] = y, y2, kept, index
@@ -160,9 +170,9 @@ def _forward(
             states = x.new_empty((row.parts, S), dtype=compute)
             results = None, None, states, x.new_empty(S, dtype=torch.int64) if row.found else None
         launch(
-            _forward_kernel, plan.grid, *source, *results, M, N, inner, x.numel() // lines, OF_STATES=i > 0,
-            LIFT=row.lift, GATHER=row.gather, MERGE=row.merge, FINISH=row.finish, A=a, B=b, NEUTRAL=row.neutral,
-            PARTS=row.parts, INDEX=row.found, **plan.meta,
+            _forward_kernel, plan.grid, *source, *results, M, N, inner, x.numel() // lines, period,
+            OF_STATES=i > 0, X2=by, LIFT=row.lift, GATHER=row.gather, MERGE=row.merge, FINISH=row.finish, A=a, B=b,
+            NEUTRAL=row.neutral, PARTS=row.parts, INDEX=row.found, **plan.meta,
         )  # fmt: skip
         source = results[2], None, results[3]
 
@@ -178,22 +188,38 @@ def _backward(
     a: float, b: float, by_x: bool, by_x2: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """dx if by_x, and dx2 if by_x2; else empty."""
-    row = REDUCTIONS[name]
+    row, second = REDUCTIONS[name], x2
     x = dense(x)
-    x2 = None if x2 is None else lying_as(x2, x)
     order = memory_order(x)
     groups = grouped(order, dims, x.shape)
     _, outer, N, inner = innermost(groups)
+    x2, by, period = _beside(x, x2, (N, inner))
+    live = tuning.registers(x.dtype, 2)
+    # an x2 that each line reads: its gradient is summed on the way
+    summed = by_x2 and by == "column" and second is not None and second.numel() == N
+    plan = tuning.line_groups(outer, N, x.device, live) if summed else tiles(outer, N, inner, x.device, live)
     dx = torch.empty_like(x) if by_x else None
-    dx2 = torch.empty_like(x, dtype=x2.dtype) if by_x2 and x2 is not None else None
-    gradients = [None if t is None else beside(in_memory_order(t, x.shape, order, dims), groups) for t in (dy, dy2)]
-    plan = tiles(outer, N, inner, x.device, tuning.registers(x.dtype, 2))
+    dx2 = x.new_empty(plan.grid[0], N, dtype=compute_dtype(x)) if summed else torch.empty_like(x) if by_x2 else None
+    gradients = [None if t is None else in_memory_order(t, x.shape, order, dims) for t in (dy, dy2)]
+    repeat, (of_lines, *gradients) = beside(groups, states, *gradients)
     launch(
-        _backward_kernel, plan.grid, beside(states, groups), None, dx, dx2, *gradients, x, x2, outer * inner, N,
-        inner, x.numel() * row.parts // states.numel(), GRAD=row.grad, A=a, B=b, NEUTRAL=row.neutral, PARTS=row.parts,
-        **plan.meta,
+        _backward_kernel, plan.grid, of_lines, None, dx, dx2, *gradients, x, x2, outer * inner, N, inner,
+        x.numel() * row.parts // states.numel(), repeat, period, X2=by, SUMMED=summed, GRAD=row.grad, A=a, B=b,
+        NEUTRAL=row.neutral, PARTS=row.parts, **plan.meta,
     )  # fmt: skip
+    if dx2 is not None and second is not None:
+        dx2 = (dx2.sum(0).view(second.shape) if summed else dx2.sum_to_size(second.shape)).to(second.dtype)
     return x.new_empty(0) if dx is None else dx, x.new_empty(0) if dx2 is None else dx2
+
+
+def _beside(x: Tensor, x2: Tensor | None, line: tuple[int, int]) -> tuple[Tensor | None, str, int | None]:
+    """x2 as it is read beside x, in lines of N elements that lie `inner` apart: for elements, lines or places in lines
+    (runtime/broadcast.py), and the number of lines after which it repeats itself."""
+    N, inner = line
+    if x2 is None or inner != 1:
+        return None if x2 is None else lying(x2.expand(x.shape), x.stride()), "each", None
+    seen = broadcast.elements(x.shape, x.stride(), (x, x2), N)
+    return seen.operands[1], seen.by[1], seen.period
 
 
 @op("reduce_scatter")
@@ -206,7 +232,8 @@ def _scatter(dy: Tensor, index: Tensor, name: str, shape: Sequence[int], dim: in
     plan = tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
     launch(
         _backward_kernel, plan.grid, dy, index, dx, None, dy, None, None, None, outer * inner, N, inner, N,
-        GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts, **plan.meta,
+        None, None, X2="each", SUMMED=False, GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts,
+        **plan.meta,
     )  # fmt: skip
     return dx
 
@@ -243,7 +270,7 @@ class _Reduce(torch.autograd.Function):
             x, x2, states = ctx.saved_tensors
             if recompute.wanted():
                 dx, dx2 = recompute.gradients(
-                    lambda x, x2: row.torch(x, x2, dims, keepdim, a, b),
+                    lambda x, x2: row.torch(x, None if x2 is None else x2.expand(x.shape), dims, keepdim, a, b),
                     (x, x2),
                     dy,
                 )
@@ -290,7 +317,7 @@ def reduce(
     a: float = 1.0,
     b: float = 0.0,
 ) -> Any:  # fmt: skip
-    """The row `name` of the table over the dimensions `dims` (not negative): its result, or two results.
+    """The row `name` of the table over the dimensions `dims` (not negative): its result, or two. x2 broadcasts to x.
 
     A row whose gradient needs more than its result has a twin, with a "_", for where a gradient will be asked for.
     """

@@ -95,11 +95,13 @@ def in_memory_order(t: Tensor, shape: Sequence[int], order: tuple[int, ...] | No
     return t.contiguous()
 
 
-def beside(t: Tensor, groups: Groups) -> Tensor:
-    """Values of the lines, [lines] or [parts, lines]: those of each line [outer, inner] of the innermost group."""
+def beside(groups: Groups, *values: Tensor | None) -> tuple[int | None, list[Tensor | None]]:
+    """Values of results, [results] or [parts, results], for each line [outer, inner] of the innermost group: after how
+    many lines they repeat themselves (None: never), and the values, written out where they repeat in another way."""
     at = innermost(groups)[0]
     others = [group for i, group in enumerate(groups) if i != at]
-    if not any(reduced for _, reduced in others):
-        return t
-    shape = [1 if reduced else n for n, reduced in others]
-    return t.reshape(-1, *shape).expand(-1, *(n for n, _ in others)).contiguous()
+    reduced = [i for i, group in enumerate(others) if group[1]]
+    if reduced in ([], [0]):
+        return math.prod(n for n, _ in others[1:]) if reduced else None, list(values)
+    shape, full = [1 if reduced else n for n, reduced in others], [n for n, _ in others]
+    return None, [None if t is None else t.reshape(-1, *shape).expand(-1, *full).contiguous() for t in values]

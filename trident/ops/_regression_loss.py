@@ -96,16 +96,16 @@ def gaussian_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """(log v + (x - t)² / v) / 2 for v = max(var, eps). Same contract as
-    :func:`torch.nn.functional.gaussian_nll_loss`, which raises for a negative variance.
-    (Compiled it is not looked for.)
+    :func:`torch.nn.functional.gaussian_nll_loss`, which raises for a negative variance. (Compiled the loss is NaN.)
     """
     row = "gaussian_nll_loss.full" if full else "gaussian_nll_loss"
     v = _variance(input, var)
     if v is None:
-        unless: str | None = "a variance of another shape or type, or negative"
+        unless: str | None = "a variance of another shape or type"
     else:
         unless = PARTS if autocast.active(input) else None
-    y = pointwise_loss(row, input, target, reduction, b=eps, third=v, unless=unless)
+    checked = not torch.compiler.is_compiling()
+    y = pointwise_loss(row, input, target, reduction, b=eps, third=v, unless=unless, checked=checked)
     return F.gaussian_nll_loss(input, target, var, full, eps, reduction) if y is None else y
 
 
@@ -119,7 +119,4 @@ def _variance(input: Tensor, var: Tensor | float) -> Tensor | None:
         one = [a for a, b in zip(var.shape, input.shape, strict=False) if a != b]
         if var.dim() != input.dim() or one != [1]:
             return None
-    looked_at = not (torch.compiler.is_compiling() or var.is_meta or type(var) is not Tensor)
-    if looked_at and bool((var.detach() < 0).any()):
-        return None
     return var if var.shape == input.shape else var.expand(input.shape)

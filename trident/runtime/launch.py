@@ -65,8 +65,7 @@ def _launch_native(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], me
     bind(grid, *args, **meta)
 
 
-def _check_devices(kernel: Any, args: tuple[Any, ...]) -> None:
-    device = args[0].device
+def _check_devices(kernel: Any, args: tuple[Any, ...], device: Any) -> None:
     for a in args:
         if isinstance(a, Tensor) and a.device != device:
             raise RuntimeError(
@@ -77,9 +76,12 @@ def _check_devices(kernel: Any, args: tuple[Any, ...]) -> None:
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
     """Run `kernel` on `grid`; do nothing where there is nothing to do: an empty grid, tensors without data.
 
-    The first argument is a tensor. Raises RuntimeError if tensors live on several devices.
+    The first argument is a tensor, or None where the kernel leaves that result out. Raises RuntimeError if tensors live
+    on several devices.
     """
     first = args[0]
+    if first is None:
+        first = next(a for a in args if a is not None)
     if isinstance(first, FakeTensor) or 0 in grid:
         return
     how = executor(device_type(first))
@@ -89,10 +91,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
         try:
             return _launch_native(kernel, grid, args, meta)
         except ValueError:
-            _check_devices(kernel, args)
+            _check_devices(kernel, args, first.device)
             raise
-    _check_devices(kernel, args)
     device = first.device
+    _check_devices(kernel, args, device)
     if how == "gpu" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[grid](*args, enable_fp_fusion=True, **meta)

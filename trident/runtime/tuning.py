@@ -181,6 +181,34 @@ def flat_groups(n: int, device: torch.device) -> Plan:
 
 
 @heuristic
+def elements(n: int, N: int | None, device: torch.device) -> Plan:
+    """As `flat`, for n elements in rows of N columns (lang/broadcast.py); N None: in one row."""
+    plan = flat(n, device)
+    block = plan.meta["BLOCK"]
+    meta = {key: value for key, value in plan.meta.items() if key != "BLOCK"}
+    if N is None:
+        return Plan(plan.grid, {"BLOCK_M": 1, "BLOCK_N": block, **meta})
+    block_n = _columns(N, block)
+    block_m = max(1, min(block // block_n, power_of_2(n // N)))
+    return Plan((cdiv(n // N, block_m) * cdiv(N, block_n),), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta})
+
+
+@heuristic
+def element_groups(n: int, N: int | None, device: torch.device) -> Plan:
+    """As `flat_groups`, for n elements in rows of N columns."""
+    plan = flat_groups(n, device)
+    block = plan.meta["BLOCK"]
+    meta = {key: value for key, value in plan.meta.items() if key != "BLOCK"}
+    if N is None:
+        return Plan(plan.grid, {"BLOCK_M": 1, "BLOCK_N": block, **meta})
+    block_n = _columns(N, block)
+    block_m = max(1, min(block // block_n, power_of_2(n // N)))
+    tiles = cdiv(n // N, block_m) * cdiv(N, block_n)
+    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
+    return Plan((min(most, tiles),), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta})
+
+
+@heuristic
 def column_groups(M: int, N: int, device: torch.device) -> Plan:
     """Programs over blocks of columns (axis 0) and groups of rows (axis 1): sums over M where N is large."""
     if device.type == "cuda":
@@ -254,6 +282,14 @@ def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: in
 
 
 @heuristic
+def whole_lines(outer: int, N: int, device: torch.device, live: int) -> Plan:
+    """As `reduced_lines` of contiguous lines, each one program's."""
+    plan = reduced_lines(outer, N, 1, device, live)
+    kept = ("BLOCK_M", "BLOCK_N", "num_warps")
+    return Plan(plan.grid[:1], {key: value for key, value in plan.meta.items() if key in kept})
+
+
+@heuristic
 def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for kernels that need no sum along a line: grid (tiles of lines, chunks of BLOCK_N elements)."""
     longest = 4096 if device.type == "cuda" else 16384  # as in `lines` where inner > 1
@@ -261,6 +297,17 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
         longest //= 2
     plan = lines(outer, min(N, longest), inner, device, live)
     return Plan((plan.grid[0], cdiv(N, plan.meta["BLOCK_N"])), plan.meta)
+
+
+@heuristic
+def line_groups(outer: int, N: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles` of contiguous lines, by few programs, each walking over many tiles: for sums over lines, one
+    partial per program."""
+    plan = line_tiles(outer, N, 1, device, live)
+    tiles, chunks = plan.grid
+    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
+    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": 1, **plan.meta})
 
 
 @heuristic
