@@ -47,9 +47,10 @@ def _rows_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
 ):  # fmt: skip
     """y [S, N] = x w of the row's group; x_m, ..., w_n: strides. ALIGN: what divides each number from K on."""
-    K, N = multiple(K, ALIGN[0]), multiple(N, ALIGN[1])
-    x_m, x_k = multiple(x_m, ALIGN[2]), multiple(x_k, ALIGN[3])
-    w_g, w_k, w_n = multiple(w_g, ALIGN[4]), multiple(w_k, ALIGN[5]), multiple(w_n, ALIGN[6])
+    if ALIGN is not None:
+        K, N = multiple(K, ALIGN[0]), multiple(N, ALIGN[1])
+        x_m, x_k = multiple(x_m, ALIGN[2]), multiple(x_k, ALIGN[3])
+        w_g, w_k, w_n = multiple(w_g, ALIGN[4]), multiple(w_k, ALIGN[5]), multiple(w_n, ALIGN[6])
     tiles_m, tiles_n = S // BLOCK_M + G + 1, tl.cdiv(N, BLOCK_N)
     band = tl.program_id(0) // (GROUP_M * tiles_n)
     height = tl.minimum(tiles_m - band * GROUP_M, GROUP_M)
@@ -87,10 +88,10 @@ def _sums_kernel(
 ):  # fmt: skip
     """y [G, M, N]: of each group, the sum of the products of its rows of a [S, M] and of b [S, N]. ALIGN: what divides
     each number from M on."""
-    M, N = multiple(M, ALIGN[0]), multiple(N, ALIGN[1])
-    a_s, a_m, b_s, b_n = (
-        multiple(a_s, ALIGN[2]), multiple(a_m, ALIGN[3]), multiple(b_s, ALIGN[4]), multiple(b_n, ALIGN[5])
-    )  # fmt: skip
+    if ALIGN is not None:
+        M, N = multiple(M, ALIGN[0]), multiple(N, ALIGN[1])
+        a_s, a_m = multiple(a_s, ALIGN[2]), multiple(a_m, ALIGN[3])
+        b_s, b_n = multiple(b_s, ALIGN[4]), multiple(b_n, ALIGN[5])
     group, tiles_n = tl.program_id(1), tl.cdiv(N, BLOCK_N)
     start, end = _bounds(offs, group, S, G)
     rows = (tl.program_id(0) // tiles_n * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
@@ -120,7 +121,7 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     numbers = K, N, *x.stride(), *w.stride()
     launch(
         _rows_kernel, plan.grid, y, x, w, offs.contiguous(), S, G, *numbers,
-        PRECISION=_precision(x), ALIGN=tuning.all_aligned(x.device, *numbers), **plan.meta,
+        PRECISION=_precision(x), ALIGN=None if x.is_cpu else tuning.all_aligned(x.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 
@@ -134,7 +135,7 @@ def _sums(a: Tensor, b: Tensor, offs: Tensor) -> Tensor:
     numbers = M, N, *a.stride(), *b.stride()
     launch(
         _sums_kernel, plan.grid, y, a, b, offs.contiguous(), S, G, *numbers,
-        PRECISION=_precision(a), ALIGN=tuning.all_aligned(a.device, *numbers), **plan.meta,
+        PRECISION=_precision(a), ALIGN=None if a.is_cpu else tuning.all_aligned(a.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 

@@ -20,7 +20,7 @@ from trident.lang.tile import multiple
 from trident.ops._resample import WIDEST
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
-from trident.runtime.launch import launch
+from trident.runtime.launch import launch_planned
 from trident.runtime.layout import measured_as, memory_format
 from trident.runtime.op import op
 
@@ -126,7 +126,7 @@ def _shuffle(x: Tensor, kind: str, r: int) -> Tensor:
         shape = [*lead, C // (r * r), H * r, W * r] if kind == "pixels" else [*lead, C * r * r, H // r, W // r]
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=form)
     plan = _geometry(kind, x.numel(), C, H, W, r, form != torch.contiguous_format, x.device)
-    launch(_permute_kernel, plan.grid, y, x, **plan.meta)
+    launch_planned(_permute_kernel, plan, y, x)
     return y
 
 

@@ -60,9 +60,10 @@ def aligned(n: int, device: torch.device) -> int:
     return found if found in (4, 8) else 1
 
 
-def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...]:
-    """`aligned` of sizes and strides, one after the other: ALIGN of products."""
-    return tuple([aligned(n, device) for n in numbers]) if device.type == "cuda" else (1,) * len(numbers)
+def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...] | None:
+    """`aligned` of sizes and strides, one after the other: ALIGN of products. None where nothing is known of any."""
+    found = tuple([aligned(n, device) for n in numbers])
+    return found if max(found) > 1 else None
 
 
 @functools.lru_cache
