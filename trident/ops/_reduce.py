@@ -207,7 +207,7 @@ def _backward(
         x.numel() * row.parts // states.numel(), repeat, period, X2=by, SUMMED=summed, GRAD=row.grad, A=a, B=b,
         NEUTRAL=row.neutral, PARTS=row.parts, **plan.meta,
     )  # fmt: skip
-    if dx2 is not None and second is not None:
+    if dx2 is not None and second is not None and (summed or second.shape != x.shape or second.dtype != x.dtype):
         dx2 = (dx2.sum(0).view(second.shape) if summed else dx2.sum_to_size(second.shape)).to(second.dtype)
     return x.new_empty(0) if dx is None else dx, x.new_empty(0) if dx2 is None else dx2
 
@@ -216,8 +216,10 @@ def _beside(x: Tensor, x2: Tensor | None, line: tuple[int, int]) -> tuple[Tensor
     """x2 as it is read beside x, in lines of N elements that lie `inner` apart: for elements, lines or places in lines
     (runtime/broadcast.py), and the number of lines after which it repeats itself."""
     N, inner = line
-    if x2 is None or inner != 1:
-        return None if x2 is None else lying(x2.expand(x.shape), x.stride()), "each", None
+    if x2 is None or (x2.shape == x.shape and x2.stride() == x.stride()):
+        return x2, "each", None
+    if inner != 1:
+        return lying(x2.expand(x.shape), x.stride()), "each", None
     seen = broadcast.elements(x.shape, x.stride(), (x, x2), N)
     return seen.operands[1], seen.by[1], seen.period
 

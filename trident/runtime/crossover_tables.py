@@ -67,12 +67,13 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
         *_each("max min", f" (inner){ALONE}"),
+        *("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
-        *("cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"),
+        *("cosine_embedding_loss", "margin_ranking_loss"),
     ),
     262144: (
         *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
