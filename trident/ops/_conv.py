@@ -131,8 +131,8 @@ def _weight_kernel(
     b_dw = accumulator(x, BLOCK_O, BLOCK_K)
     first = tl.program_id(2) * STEPS
     last = tl.cdiv(N * tl.full((), OD * OH * OW, tl.int64), BLOCK_P).to(tl.int32)
-    for step in range(first, tl.minimum(first + STEPS, last)):
-        begin = step * tl.full((), BLOCK_P, tl.int64)
+    begin = first * tl.full((), BLOCK_P, tl.int64)
+    for _ in range(first, tl.minimum(first + STEPS, last)):
         n, d, h, q = positions(begin, OD * OH * OW, OH * OW, OW, BLOCK_P, 1)
         b_dy = matrix(dy + n * each_y + ((d * OH + h) * OW + q) * y_p, in_o & (n < N))
         n, d, h, q = positions(begin, OD * OH * OW, OH * OW, OW, BLOCK_P, 0)
@@ -140,6 +140,7 @@ def _weight_kernel(
         inside = (n < N) & in_c & (i_d >= 0) & (i_d < D) & (i_h >= 0) & (i_h < H) & (i_w >= 0) & (i_w < W)
         b_x = matrix(x + n * each_x + ((i_d * H + i_h) * W + i_w) * x_p, inside)
         b_dw = tl.dot(b_dy, b_x, b_dw, input_precision=PRECISION, out_dtype=b_dw.dtype)
+        begin += BLOCK_P  # carried: computed from the step it would spill registers
 
     at = (tl.program_id(2) * tl.num_programs(1) + group) * tl.full((), CO, tl.int64) * C * TAPS
     tl.store(dw + at + (out * C + c) * TAPS + tap, b_dw, in_o & in_c)

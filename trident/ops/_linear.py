@@ -71,7 +71,8 @@ def _matmul_kernel(
 
     if bias is not None:
         b_z += load(bias + cols, cols < N)
-    at = (tl.program_id(1).to(tl.int64) * M + rows) * N + cols
+    # the slice's place is one number: added to each row it would take registers, which float32 would spill
+    at = tl.program_id(1).to(tl.int64) * M * N + (rows.to(tl.int64) * N + cols)
     inside = (rows < M) & (cols < N)
     if z is not None:
         tl.store(z + at, b_z, inside)

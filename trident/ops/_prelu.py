@@ -41,7 +41,7 @@ def _forward_kernel(y, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexp
         rows, cols, inside = band_tile(tl.program_id(0), step, M, N, BY_ROW, BLOCK_M, BLOCK_N)
         at = rows * N + cols
         b_x = load(x + at, inside)
-        tl.store(y + at, tl.where(b_x > 0, b_x, b_x * b_w), inside)
+        tl.store(y + at, b_x * tl.where(b_x > 0, 1.0, b_w), inside)  # two products to choose from spill registers
 
 
 @triton.jit
