@@ -14,19 +14,11 @@ _PARKED = "ptxas parks a few values of the prologue in memory where that lets on
 _PARKED_SMALL = (
     f"float32 in the smallest tiles, where other numbers of warps spill too, or halve the occupancy: {_PARKED}"
 )
-_MASKED = "float32 with a mask takes all 255 registers; without the second stage 8 are stored"
 _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtime/crossover.py)"
 
 # (case or its name before the dot, kernel, target)
 SPILLS: dict[tuple[str, str, str], Spills] = {
-    ("prelu", "_forward_kernel", "sm_90"): Spills(4, _PARKED),
-    ("prelu", "_forward_kernel", "sm_100"): Spills(4, _PARKED),
     ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
-    ("rms_norm", "_backward_kernel", "sm_90"): Spills(1, _PARKED),
-    ("linear", "_matmul_kernel", "sm_90"): Spills(2, f"float32: {_PARKED}"),
-    ("layer_norm", "_backward_kernel", "sm_90"): Spills(1, f"Triton 3.6 only: {_PARKED}"),
-    ("scaled_dot_product_attention", "forward_kernel", "sm_90"): Spills(2, _MASKED),
-    ("conv2d", "_weight_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
     ("conv2d.groups", "_conv_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
     ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
