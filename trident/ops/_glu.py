@@ -67,7 +67,7 @@ def _forward(a: Tensor, b: Tensor | None, dim: int, gate: str) -> Tensor:
     y = torch.empty_like(a if b is not None else a.narrow(dim, 0, a.shape[dim] // 2))
     M, N = _matrix(y, a, b, dim)
     b = b if b is None else lying_as(b, a)
-    plan = tuning.bands(M, N, True, a.device)
+    plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
     launch(_forward_kernel, plan.grid, y, a, b, M, N, GATE=ACTIVATIONS[gate].f, **plan.meta)
     return y
 
@@ -80,7 +80,7 @@ def _backward(dy: Tensor, a: Tensor, b: Tensor | None, dim: int, gate: str) -> t
     half = da if b is not None else torch.empty_like(da.narrow(dim, 0, a.shape[dim] // 2))
     dy, a, b = lying_as(dy, half), lying_as(a, da), b if b is None else lying_as(b, da)
     M, N = _matrix(dy, da, b, dim)
-    plan = tuning.bands(M, N, True, a.device)
+    plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
     row = ACTIVATIONS[gate]
     of_result = row.differentiable_grad is not None
     gates = {"GATE": row.f, "GRAD": row.grad, "OF_RESULT": of_result}

@@ -382,9 +382,10 @@ def plane_samples(N: int, S: int, C: int, K: int, fold: int, device: torch.devic
 
 
 @heuristic
-def bands(M: int, N: int, by_row: bool, device: torch.device) -> Plan:
+def bands(M: int, N: int, by_row: bool, device: torch.device, live: int = 1) -> Plan:
     """[M, N] in bands of rows (else of columns): grid (bands, programs that share a band and walk along it)."""
-    tile = 2048 if device.type == "cuda" else 16384  # GPU: 16 elements a thread, two 16-byte loads in flight
+    # GPU: 16 elements a thread, two 16-byte loads in flight; fewer of float64, whose exp and erf take many registers
+    tile = 2048 // power_of_2(live) if device.type == "cuda" else 16384
     block_n = min(power_of_2(N), tile)
     block_m = min(power_of_2(M), tile // block_n)
     count, steps = cdiv(M, block_m), cdiv(N, block_n)
