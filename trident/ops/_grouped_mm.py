@@ -121,7 +121,7 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     numbers = K, N, *x.stride(), *w.stride()
     launch(
         _rows_kernel, plan.grid, y, x, w, offs.contiguous(), S, G, *numbers,
-        PRECISION=_precision(x), ALIGN=None if x.is_cpu else tuning.all_aligned(x.device, *numbers), **plan.meta,
+        PRECISION=_precision(x), ALIGN=tuning.all_aligned(x.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 
@@ -135,7 +135,7 @@ def _sums(a: Tensor, b: Tensor, offs: Tensor) -> Tensor:
     numbers = M, N, *a.stride(), *b.stride()
     launch(
         _sums_kernel, plan.grid, y, a, b, offs.contiguous(), S, G, *numbers,
-        PRECISION=_precision(a), ALIGN=None if a.is_cpu else tuning.all_aligned(a.device, *numbers), **plan.meta,
+        PRECISION=_precision(a), ALIGN=tuning.all_aligned(a.device, *numbers), **plan.meta,
     )  # fmt: skip
     return y
 

@@ -10,6 +10,7 @@ from trident.ops._pool import INDICES, NO_CODES, NODES, PLACES, Pool, few_close,
 from trident.ops._windows import Windows, adaptive_windows, as_plane, channels_last, kind, wants_gradient, windows
 from trident.runtime import autocast, nodes, route
 from trident.runtime.autograd import apply
+from trident.runtime.crossover_tables import ALONE
 
 F = torch.nn.functional
 TORCH: dict[str, Callable[..., Any]] = {
@@ -61,13 +62,14 @@ def _pool(
     return_indices: bool,
 ) -> Any:  # fmt: skip
     name = f"max_pool{pooled}d"
-    of_torch = pooled == 1 and not return_indices and route.always_torchs(("max_pool1d (forward alone)",), input)
-    if of_torch and not wants_gradient(input):  # asked before there are windows, which take a third of its time
+    # for that torch has another operator
+    alone = pooled == 1 and not return_indices and isinstance(input, Tensor) and not wants_gradient(input)
+    if alone and route.always_torchs((name + ALONE,), input):  # windows, not yet looked at, take a third of its time
         return TORCH[name](input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     found = windows(input, pooled, kernel_size, stride, padding, dilation, ceil_mode)
     asked = kind(name, input, pooled, found)
-    if asked == "max_pool1d" and not (return_indices or wants_gradient(input)):
-        asked = "max_pool1d (forward alone)"  # torch has another operator for it
+    if alone and asked == name:
+        asked += ALONE
     if route.to_torch(asked, input, unless=None if found else route.INVALID) or found is None:
         return TORCH[name](input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _maxima(name, input, pooled, found, ceil_mode, return_indices)

@@ -24,6 +24,7 @@ from trident.runtime import autocast, broadcast, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.crossover_tables import ALONE
 from trident.runtime.launch import launch
+from trident.runtime.layout import dense_strides
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
@@ -246,7 +247,7 @@ def _strides(name: str, x: Tensor, t: Tensor, third: Tensor | None) -> tuple[int
     """How the result lies in memory, without gaps."""
     model = (x, t, third)[LOSSES[name].lies_as]
     assert model is not None
-    return broadcast.dense_strides(model if model.shape == x.shape else model.expand(x.shape))
+    return dense_strides(model if model.shape == x.shape else model.expand(x.shape))
 
 
 @op("pointwise_loss")

@@ -22,7 +22,7 @@ from trident.lang.lines import along, line_tile
 from trident.lang.reduction import no_elements, state
 from trident.lang.tile import accumulator, load, multiple
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
-from trident.ops._reduce_table import REDUCTIONS, Dims
+from trident.ops._reduce_table import REDUCTIONS, Dims, differentiable
 from trident.runtime import broadcast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -319,16 +319,12 @@ def reduce(
     a: float = 1.0,
     b: float = 0.0,
 ) -> Any:  # fmt: skip
-    """The row `name` of the table over the dimensions `dims` (not negative): its result, or two. x2 broadcasts to x.
-
-    A row whose gradient needs more than its result has a twin, with a "_", for where a gradient will be asked for.
-    """
+    """The row `name` of the table over the dimensions `dims` (not negative): its result, or two. x2 broadcasts to x."""
     row = REDUCTIONS[name]
-    differentiable = torch.is_grad_enabled() and (x.requires_grad or (x2 is not None and x2.requires_grad))
-    if differentiable:
+    if torch.is_grad_enabled() and (x.requires_grad or (x2 is not None and x2.requires_grad)):
         if row.found and nodes.possible(x) and route.gradient_to_torch("max" if a > 0 else "min", x):
             y, _, _, index = _forward(x.detach(), None, name, dims, keepdim, a, b, dtype, False)
             return tuple(nodes.torchs(*ENDS[a > 0], (y, index), x, dims[0], keepdim))
-        return apply(_Reduce, x, x2, f"{name}_" if f"{name}_" in REDUCTIONS else name, dims, keepdim, a, b, dtype)
+        return apply(_Reduce, x, x2, differentiable(name), dims, keepdim, a, b, dtype)
     y, y2, _, index = _forward(x, x2, name, dims, keepdim, a, b, dtype, False)
     return (y, index) if row.found else (y, y2) if row.second else y

@@ -105,3 +105,8 @@ REDUCTIONS = {
         lambda x, x2, dims, keepdim, a, b: _cosine(x, x2, dims[0], a, b),
     ),
 }  # fmt: skip
+
+
+def differentiable(name: str) -> str:
+    """The row for where a gradient will be asked for: one whose gradient needs more than its result has a twin."""
+    return f"{name}_" if f"{name}_" in REDUCTIONS else name

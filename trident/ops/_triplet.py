@@ -7,7 +7,6 @@
 The three vectors are read once for all distances; their gradients are those of the norms (lang/reduction_grad.py).
 """
 
-import math
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from trident.lang.lines import along, line_tile
 from trident.lang.loss import ranking, ranking_grad
 from trident.lang.reduction import no_elements, state
 from trident.lang.tile import load
-from trident.ops._reduce_table import REDUCTIONS
+from trident.ops._reduce_table import REDUCTIONS, differentiable
+from trident.ops._reduction import norm_row
 from trident.runtime import recompute, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -116,9 +116,8 @@ def _backward_kernel(
 
 def _row(order: float) -> tuple[Any, float]:
     """The row of the table of reductions, and its parameter."""
-    if math.isinf(order):
-        return REDUCTIONS["norm_inf_"], math.copysign(1.0, order)
-    return REDUCTIONS["norm"], order
+    name, A = norm_row(order)
+    return REDUCTIONS[differentiable(name)], A
 
 
 @op("triplet_loss")

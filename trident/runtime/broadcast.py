@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -36,11 +35,6 @@ def fits(shape: Sequence[int], to: Sequence[int]) -> bool:
     if shape == to:
         return True
     return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
-
-
-def dense_strides(t: Tensor) -> tuple[int, ...]:
-    """Of a tensor like `t` without gaps, in any order of axes."""
-    return t.stride() if t.is_contiguous() else torch.empty_like(t).stride()
 
 
 def elements(

@@ -125,7 +125,7 @@ def door(name: str, function: F, theirs: Any = None) -> F:
             args
             and type(x := args[0]) in PLAIN
             and not _compiling()
-            and (x.numel() if not products else x.numel() * _rows(args))
+            and x.numel() * (_rows(args) if products else 1)
             < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))  # small, without a call
             and route.policy == "auto"
             and not route.WATCHERS

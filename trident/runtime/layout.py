@@ -30,7 +30,12 @@ def as_lines(x: Tensor, dim: int) -> tuple[int, int, int]:
 
 def dense(t: Tensor) -> Tensor:
     """`t` itself if its elements fill its storage without gaps, in any order of axes, else a copy that does."""
-    return t if t.is_contiguous() else lying_as(t, torch.empty_like(t))
+    return t if t.is_contiguous() else lying(t, dense_strides(t))
+
+
+def dense_strides(t: Tensor) -> tuple[int, ...]:
+    """Of a tensor like `t` whose elements fill its storage without gaps, in any order of axes."""
+    return t.stride() if t.is_contiguous() else torch.empty_like(t).stride()
 
 
 def memory_format(x: Tensor) -> torch.memory_format:

@@ -62,6 +62,8 @@ def aligned(n: int, device: torch.device) -> int:
 
 def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...] | None:
     """`aligned` of sizes and strides, one after the other: ALIGN of products. None where nothing is known of any."""
+    if device.type != "cuda":
+        return None
     found = tuple([aligned(n, device) for n in numbers])
     return found if max(found) > 1 else None
 
@@ -69,6 +71,12 @@ def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...] | None:
 @functools.lru_cache
 def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _few(device: torch.device, each: int) -> int:
+    """Programs that each walk over many tiles. GPU: `each` per multiprocessor, which fill it. CPU: a fixed count, so
+    that sums do not depend on the thread count."""
+    return each * multiprocessors(device) if device.type == "cuda" else 16
 
 
 @heuristic
@@ -166,8 +174,7 @@ def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     # CPU: running sums are read and written once a tile, so tall ones cost less: layer_norm's backward 512x2048 0.59 ms
     # in tiles of four rows, 1.15 ms row by row
     meta = _row_meta(M, N, device, live, 4 * CPU_ROWS)
-    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
-    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    most = _few(device, 4)
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
 
 
@@ -176,37 +183,35 @@ def flat_groups(n: int, device: torch.device) -> Plan:
     """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
     if device.type == "cuda":
         plan = flat(n, device)
-        return Plan((min(8 * multiprocessors(device), plan.grid[0]),), plan.meta)
-    # 4096 sums in float32 stay in the L1 cache; a fixed count, so that sums do not depend on the thread count
-    return Plan((min(16, cdiv(n, 4096)),), {"BLOCK": 4096})
+        return Plan((min(_few(device, 8), plan.grid[0]),), plan.meta)
+    # 4096 sums in float32 stay in the L1 cache
+    return Plan((min(_few(device, 8), cdiv(n, 4096)),), {"BLOCK": 4096})
+
+
+def _in_rows(plan: Plan, n: int, N: int | None) -> tuple[int, dict[str, int]]:
+    """The tiles of n elements in rows of N columns (None: one row) that are as large as the blocks of a flat plan: how
+    many programs it has then, and their sizes."""
+    meta = dict(plan.meta)
+    block = meta.pop("BLOCK")
+    if N is None:
+        return plan.grid[0], {"BLOCK_M": 1, "BLOCK_N": block, **meta}
+    block_n = _columns(N, block)
+    block_m = max(1, min(block // block_n, power_of_2(n // N)))
+    return cdiv(n // N, block_m) * cdiv(N, block_n), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta}
 
 
 @heuristic
 def elements(n: int, N: int | None, device: torch.device) -> Plan:
     """As `flat`, for n elements in rows of N columns (lang/broadcast.py); N None: in one row."""
-    plan = flat(n, device)
-    block = plan.meta["BLOCK"]
-    meta = {key: value for key, value in plan.meta.items() if key != "BLOCK"}
-    if N is None:
-        return Plan(plan.grid, {"BLOCK_M": 1, "BLOCK_N": block, **meta})
-    block_n = _columns(N, block)
-    block_m = max(1, min(block // block_n, power_of_2(n // N)))
-    return Plan((cdiv(n // N, block_m) * cdiv(N, block_n),), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta})
+    tiles, meta = _in_rows(flat(n, device), n, N)
+    return Plan((tiles,), meta)
 
 
 @heuristic
 def element_groups(n: int, N: int | None, device: torch.device) -> Plan:
     """As `flat_groups`, for n elements in rows of N columns."""
-    plan = flat_groups(n, device)
-    block = plan.meta["BLOCK"]
-    meta = {key: value for key, value in plan.meta.items() if key != "BLOCK"}
-    if N is None:
-        return Plan(plan.grid, {"BLOCK_M": 1, "BLOCK_N": block, **meta})
-    block_n = _columns(N, block)
-    block_m = max(1, min(block // block_n, power_of_2(n // N)))
-    tiles = cdiv(n // N, block_m) * cdiv(N, block_n)
-    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
-    return Plan((min(most, tiles),), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta})
+    tiles, meta = _in_rows(flat_groups(n, device), n, N)
+    return Plan((min(_few(device, 8), tiles),), meta)
 
 
 @heuristic
@@ -306,8 +311,7 @@ def line_groups(outer: int, N: int, device: torch.device, live: int) -> Plan:
     partial per program."""
     plan = line_tiles(outer, N, 1, device, live)
     tiles, chunks = plan.grid
-    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
-    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    most = _few(device, 4)
     return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": 1, **plan.meta})
 
 
@@ -328,8 +332,7 @@ def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) 
     """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
     plan = plane_tiles(outer, N, inner, device, live)
     tiles, chunks = plan.grid
-    # GPU: 4 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
-    most = 4 * multiprocessors(device) if device.type == "cuda" else 16
+    most = _few(device, 4)
     step = cdiv(chunks, max(1, min(chunks, most // tiles)))
     return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
 
@@ -391,8 +394,7 @@ def bands(M: int, N: int, by_row: bool, device: torch.device, live: int = 1) -> 
     count, steps = cdiv(M, block_m), cdiv(N, block_n)
     if not by_row:
         count, steps = steps, count
-    # GPU: 8 programs per multiprocessor fill it. CPU: a fixed count, so that sums do not depend on the thread count
-    most = 8 * multiprocessors(device) if device.type == "cuda" else 16
+    most = _few(device, 8)
     meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
     return Plan((count, max(1, min(steps, most // count))), meta)
 
