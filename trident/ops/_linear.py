@@ -31,7 +31,7 @@ from trident.runtime.launch import launch
 from trident.runtime.op import op
 
 FEW_ROWS = 4  # most that `_few_rows_kernel` takes
-FEW = " (few rows)"  # of `crossover`
+ONE, FEW, FEW_HALVES = " (a row of bfloat16)", " (few rows)", " (few rows of bfloat16)"  # of `crossover`
 
 
 @triton.jit
@@ -89,14 +89,15 @@ def _few_rows_kernel(
     """y = F(a [M, K] wᵀ + bias [N]) with w [N, K], rows of a and w contiguous, all M rows of a in one program."""
     m = tl.arange(0, BLOCK_M).to(tl.int64)[:, None]
     n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)[None, :]
+    # rows beyond the last are the last one again, so that no mask stands between the rows that share b_w
+    a += tl.minimum(m, M - 1)[:, :, None] * a_m
+    w += tl.minimum(n, N - 1)[:, :, None] * w_n
     b_z = accumulator(a, BLOCK_M, BLOCK_N)
     for step in range(0, tl.cdiv(K, BLOCK_K)):
         k = (step * BLOCK_K + tl.arange(0, BLOCK_K))[None, None, :]
-        in_w, in_a = (n < N)[:, :, None], (m < M)[:, :, None]
-        if not EVEN_K:
-            in_w, in_a = in_w & (k < K), in_a & (k < K)
-        b_w = load(w + n[:, :, None] * w_n + k, in_w)
-        b_z += tl.sum(load(a + m[:, :, None] * a_m + k, in_a) * b_w, 2)
+        inside = (k < K) | EVEN_K
+        b_w = load(w + k, inside)
+        b_z += tl.sum(load(a + k, inside) * b_w, 2)
     if bias is not None:
         b_z += load(bias + n, n < N)
     tl.store(y + m * N + n, b_z if F is None else F(b_z, 0.0, 0.0), (m < M) & (n < N))
@@ -111,7 +112,7 @@ def _product(
     f = None if activation is None else ACTIVATIONS[activation].f
     few = type(M) is int and M <= FEW_ROWS and z is None and not add and a.device.type == "cpu"
     if few and a.stride(1) == b.stride(0) == 1:
-        plan = tuning_products.few_rows(M, N, K, a.device)
+        plan = tuning_products.few_rows(M, N, K, a.dtype, a.device)
         bias = None if bias is None else bias.contiguous()
         launch(_few_rows_kernel, plan.grid, y, a, b, bias, M, N, K, a.stride(0), b.stride(1), F=f, **plan.meta)
         return
@@ -199,10 +200,9 @@ def _way(x: Tensor, N: int) -> tuple[str, int]:
     K = x.shape[-1]
     # a graph for all sizes may not be asked for its own
     rows = x.numel() // max(1, K) if type(work) is int else FEW_ROWS + 1
-    if x.dtype.itemsize == 2:
-        read = rows == 1 and x.dtype == torch.bfloat16 and K % 1024 == 0  # whole steps of `tuning_products.few_rows`
-        return " (a row of bfloat16)" if read else " (halves)", work
-    return FEW if rows <= FEW_ROWS else "", work
+    if x.dtype == torch.bfloat16 and rows <= FEW_ROWS:
+        return ONE if rows == 1 else FEW_HALVES, work
+    return " (halves)" if x.dtype.itemsize == 2 else FEW if rows <= FEW_ROWS else "", work
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
@@ -227,7 +227,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     if not route.to_torch(name + way, input, weight, bias, unless=None if fits else route.INVALID, work=work):
         # plain products, and so those of the gradients, may be faster in torch where the fused one is not; of few rows
         # they are: theirs are no sums along rows of w, but tiles that would be nearly empty
-        in_torch = way == FEW or (activation is not None and route.to_torch(f"linear{way}", x, w, work=work))
+        plain = activation is not None and route.to_torch(f"linear{way}", x, w, work=work)
+        in_torch = plain or way in (ONE, FEW, FEW_HALVES)
         return apply(_Linear, x, w, b, activation, in_torch)
     if activation is None or input.numel() == 0:
         return _in_torch(input, weight, bias, activation)

@@ -32,8 +32,9 @@ CONV_WIDE = {n: tuple(f"conv{n}d (depthwise) (wide){part}" for part in CONV_PART
 CONV_LONG = tuple(f"conv1d (depthwise) (many taps){part}" for part in (" (forward)", " (activation)", " (dw)"))
 CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in ("", LAST))
 # products, by the number of multiplications
+BFLOAT16_ROWS = (" (a row of bfloat16)", " (few rows of bfloat16)")
 LINEAR, LINEAR_ACTIVATION = (
-    _each(name, "", " (few rows)", " (halves)", " (a row of bfloat16)") for name in ("linear", "linear_activation")
+    _each(name, "", " (few rows)", " (halves)", *BFLOAT16_ROWS) for name in ("linear", "linear_activation")
 )
 FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
@@ -87,6 +88,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("cross_entropy", "glu", "group_norm (fused)", "group_norm (channels last) (fused)", "pixel_unshuffle"),
         *("huber_loss", "mse_loss", "smooth_l1_loss"),
         *("log_softmax", "sigmoid", "softmax", "softmin"),
+        *_each("linear linear_activation", " (few rows)"),
     ),
     1048576: (
         *CONV_LONG,
@@ -96,9 +98,10 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
+        *_each("linear linear_activation", *BFLOAT16_ROWS),
         *_each("batch_norm", " (running statistics) (fused)", " (running statistics) (channels last) (fused)"),
     ),
-    2097152: ("l1_loss (forward alone)", *_each("linear linear_activation", " (few rows)")),
+    2097152: ("l1_loss (forward alone)",),
     4194304: ("adaptive_max_pool2d", "adaptive_max_pool3d", "linear_dpo_loss"),
     33554432: ("pdist", "pdist (greatest)"),  # of numbers that are subtracted
     536870912: ("linear", "linear_activation"),
@@ -140,7 +143,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     ),
     "torch's products of few rows were measured faster": ("flash_attention (slices)",),
     "MKL tunes the product by hand": (
-        *_each("linear linear_activation", " (halves)", " (a row of bfloat16)"),
+        *_each("linear linear_activation", " (halves)"),
         *("grouped_mm (full precision)", "grouped_mm (few rows)"),
     ),
     "oneDNN tunes convolutions by hand": (
@@ -161,6 +164,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("gelu", "linear_cross_entropy (each)", "pdist (greatest)", "shift_gelu"),
             "scaled_dot_product_attention (fused in torch)",
             *_each("max min", " (inner)", " (inner) (forward alone)"),
+            *_each("linear linear_activation", *BFLOAT16_ROWS),  # not measured
         ),
     },
     # Zen 5, whose vectors of 512 bits MKL leaves alone, and whose loops are at memory speed sooner: what `python -m
@@ -191,6 +195,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("layer_norm (forward alone)", "mean", "pdist (greatest)", "pixel_unshuffle", "reglu", "sigmoid", "silu"),
             *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
             *_each("elu relu selu softplus", " (gradient)"),
+            *_each("linear linear_activation", " (few rows of bfloat16)"),  # not measured
         ),
     },
     # Sapphire Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
@@ -210,7 +215,10 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)", "sigmoid"),
             *("silu", "softmax", "softmax (inner) (gradient)"),
         ),
-        math.inf: ("linear_cross_entropy (each)", "tanh"),
+        math.inf: (
+            *("linear_cross_entropy (each)", "tanh"),
+            *_each("linear linear_activation", *BFLOAT16_ROWS),  # not measured
+        ),
     },
 }
 

@@ -17,6 +17,7 @@ CPU_TILES = {
     **{(128, 64): 0.88, (64, 128): 0.88, (64, 64): 0.83},
 }
 LARGEST = 256 * 256 * 4  # bytes of a tile of sums: more leaves the L2 cache
+FEW_ROWS_BYTES = 16384  # of all rows of a, half of the L1 cache
 ENOUGH = 4  # tiles of a CPU, below which sums are sliced: fixed, so that they do not depend on the thread count
 
 
@@ -54,10 +55,10 @@ def matmul(
 
 
 @heuristic
-def few_rows(M: int, N: int, K: int, device: torch.device) -> Plan:
+def few_rows(M: int, N: int, K: int, dtype: torch.dtype, device: torch.device) -> Plan:
     """BLOCK_N rows of w [N, K] for each program of a product of M rows, in steps of BLOCK_K (docs/measured.md)."""
-    whole = power_of_2(K)
-    block_k = K if K == whole <= 4096 else min(whole, 1024)  # a row at once, or steps that leave little of it over
+    # whole rows, so that w is read from its first byte to its last, while all of a stays in the L1 cache beside them
+    block_k = power_of_2(K) if M * K * dtype.itemsize <= FEW_ROWS_BYTES else 256
     block_n = 4 if block_k > 1024 else 8
     meta = {"EVEN_K": K % block_k == 0, "BLOCK_M": power_of_2(M), "BLOCK_N": block_n, "BLOCK_K": block_k}
     return Plan((cdiv(N, block_n),), meta)

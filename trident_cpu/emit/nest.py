@@ -34,7 +34,7 @@ WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
-JAM = 4  # rows that are added at once where sums over rows are made in memory
+JAM = 4  # rows that are added at once where sums over rows are made in memory, or that share what is read for them
 TURN = 8.0  # relative cost of storing a vector that is turned round in registers
 NARROW = 256  # bytes of such rows: longer ones are streams far apart, which main memory gives more slowly
 
@@ -134,9 +134,12 @@ class NestEmitter:
         vectors = prod(self.shape) // self.lanes
         self.unroll_all = vectors <= UNROLL and not self.brief
         self.ways = WAYS if not self.brief and self.wants_ways() else 1
+        outer = [d for d in range(len(self.shape) - 1, -1, -1) if d != self.vector_dim]
+        outer.sort(key=self.jams)
+        jam = self.jams(outer[-1]) if outer else 1
+        self.ways = max(1, self.ways // jam)
         for reduction in self.reductions:
-            reduction.prepare(self.shape, self.ways)
-        outer = [d for d in range(len(self.shape)) if d != self.vector_dim]
+            reduction.prepare(self.shape, self.ways, jam)
         if self.vector_dim == len(self.shape) - 2 and self.may_turn(self.vector_dim) and self.turns():
             squares(fe, self.shape, self.square)
         else:
@@ -168,8 +171,8 @@ class NestEmitter:
             self.row()
             return
         dim, rest = outer[0], outer[1:]
-        if not rest and self.jams(dim):
-            self.each(dim, JAM, False, lambda: self.rows(dim))
+        if not rest and (jam := self.jams(dim)) > 1:
+            self.each(dim, jam, False, lambda: self.rows(dim, jam))
         else:
             self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
 
@@ -200,7 +203,7 @@ class NestEmitter:
                 self.each(dim, lanes, not self.brief, lambda: self.vector(frozenset()))
             else:
                 stop = str(extent)
-                self.streamed(lambda: self.vectors(self.main_part(stop, frozenset()), stop, frozenset()))
+                self.streamed(lambda: self.vectors(self.main_part(stop), stop, frozenset()))
         elif extent == lanes:
             self.index[dim] = "0"
             full = self.b.value(f"icmp sge i64 {high}, {extent}")
@@ -214,44 +217,76 @@ class NestEmitter:
         for reduction in self.reductions:
             reduction.end_row(self.index)
 
-    def jams(self, dim: int) -> bool:
-        """Does the nest nothing but reduce over its rows, along `dim`? Accumulators, which are in memory, are then
-        read and written once for JAM rows."""
-        nest, names = self.nest, {op.name for op in self.nest.members}
-        return (
-            not (self.brief or self.unroll_all or nest.keep or nest.updates)
-            and names == {"tt.load", "tt.reduce"}
-            and self.extent * max(size(e) for r in self.reductions for e in r.elements) <= NARROW
-            and self.shape[dim] % JAM == 0
-            and all(r.axis == dim and r.start is not None for r in self.reductions)
-        )
+    def jams(self, dim: int) -> int:
+        """Rows along `dim` that are walked over together, vector by vector; 1: each by itself.
 
-    def rows(self, dim: int) -> None:
-        """JAM rows from the one at hand on: whole vectors of all of them at once, then what is left of each."""
+        Where the nest does nothing but reduce. Over its rows: accumulators, which are in memory, are then read and
+        written once for JAM rows. Along them: what the rows share, [1, N, K] of [M, N, K], is loaded once for all."""
+        nest = self.nest
+        names, along = {op.name for op in nest.members}, [r.along for r in self.reductions]
+        if (
+            self.brief
+            or self.unroll_all
+            or nest.keep
+            or nest.updates
+            or not names <= {"tt.load", "tt.reduce"}
+            or any(r.start is None for r in self.reductions)
+        ):
+            return 1
+        if all(along):
+            return min(JAM, self.shape[dim]) if along and self.shared(dim) else 1
+        wide = self.extent * max(size(e) for r in self.reductions for e in r.elements) > NARROW
+        over = all(r.axis == dim for r in self.reductions) and names == {"tt.load", "tt.reduce"}
+        return JAM if over and not wide and self.shape[dim] % JAM == 0 else 1
+
+    def shared(self, dim: int) -> bool:
+        """Is the larger part of the tiles that the nest reads in memory the same for all rows along `dim`? (Rows of
+        the larger part side by side would be streams far apart.)"""
+        fe, nest = self.fe, self.nest
+        read = {leaf for value in nest.operands() for leaf in fe.deps.leaves(value)} & {*fe.references, *fe.views}
+        whole = [shape for shape in (leaf.type.shape for leaf in read) if len(shape) == len(self.shape)]
+        return 2 * sum(prod(shape) for shape in whole if shape[dim] == 1) >= sum(map(prod, whole)) > 0
+
+    def rows(self, dim: int, jam: int) -> None:
+        """`jam` rows from the one at hand on: whole vectors of all of them at once, then what is left of each."""
         b, first, found = self.b, self.index[dim], []
-        for k in range(JAM):
+        for reduction in self.reductions:
+            reduction.start_row()
+        for k in range(jam):
             self.index[dim] = b.add(first, str(k))
             self.start_row()
             found.append((self.index[dim], self.row_start, *Bounds(self).find(self.row_start)))
         known, extent = found[0][2], str(self.extent)
+        bounded = bool(known) and all(low is None for *_, low, _high in found)
         whole = extent if not known else "0"
-        if known and all(low is None for *_, low, _high in found):
+        if bounded:
             high = functools.reduce(lambda a, c: b.call("smin", "i64", ("i64", a), ("i64", c)), [f[4] for f in found])
             high = b.call("smax", "i64", ("i64", high), ("i64", "0"))
             whole = b.value(f"and i64 {b.call('smin', 'i64', ('i64', high), ('i64', extent))}, {-self.lanes}")
 
-        def all_rows(i: str) -> None:
-            self.index[self.vector_dim] = i
+        def all_rows(way: int) -> None:
             for k, (self.index[dim], self.row_start, *_) in enumerate(found):
                 for reduction in self.reductions:
-                    reduction.begins, reduction.ends = k == 0, k == JAM - 1
+                    reduction.turn(k, jam, way)
                 self.vector(known)
 
-        b.loop("0", whole, self.lanes, all_rows)
-        for reduction in self.reductions:
-            reduction.begins = reduction.ends = True
-        for self.index[dim], self.row_start, *_ in found:
-            self.vectors(whole, extent, frozenset())
+        def one_way(i: str) -> None:
+            self.index[self.vector_dim] = i
+            all_rows(0)
+
+        rest = self.main_part(whole, all_rows)
+        if rest != whole:
+            b.loop(rest, whole, self.lanes, one_way)
+        for k, (self.index[dim], self.row_start, _, _, high) in enumerate(found):
+            for reduction in self.reductions:
+                reduction.turn(k)
+            padding = Padding(self, known)
+            if bounded and padding.repeats():
+                padding.run(whole, extent, high)
+            else:
+                self.vectors(whole, extent, frozenset())
+            for reduction in self.reductions:
+                reduction.end_row(self.index)
 
     def start_row(self) -> None:
         """Emit once per row the addresses that its vectors share."""
@@ -284,7 +319,7 @@ class NestEmitter:
         whole = b.call("smin", "i64", ("i64", whole), ("i64", str(extent)))
         whole = b.value(f"and i64 {whole}, {-lanes}")
         if low is None:
-            self.streamed(lambda: self.vectors(self.main_part(whole, known), whole, known))
+            self.streamed(lambda: self.vectors(self.main_part(whole, known=known), whole, known))
             padding = Padding(self, known)
             if end == str(extent) and padding.repeats():
                 padding.run(whole, end, high)
@@ -344,24 +379,28 @@ class NestEmitter:
 
         self.b.when(may_start(self.fe, addresses, self.lanes, bool(asked)), past_the_cache, loop)
 
-    def main_part(self, stop: str, known: Known) -> str:
-        """Reductions in WAYS accumulators, so that no addition waits for the one before it; where the rest starts."""
+    def main_part(self, stop: str, each: Callable[[int], None] | None = None, known: Known = frozenset()) -> str:
+        """Reductions in `ways` accumulators, so that no addition waits for the one before it; where the rest starts.
+        `each`: the work of one vector, given its way."""
         if self.ways == 1:
             return "0"
-        b, step = self.b, WAYS * self.lanes
+        b, step = self.b, self.ways * self.lanes
         rest = b.value(f"and i64 {stop}, {-step}") if stop.startswith("%") else str(int(stop) // step * step)
 
+        def one(way: int) -> None:
+            for reduction in self.reductions:
+                reduction.turn(way=way)
+            self.vector(known)
+
         def body(i: str) -> None:
-            for way in range(WAYS):
+            for way in range(self.ways):
                 self.index[self.vector_dim] = b.add(i, str(way * self.lanes))
-                for reduction in self.reductions:
-                    reduction.way = way
-                self.vector(known)
+                (each or one)(way)
 
         b.loop("0", rest, step, body)
         self.index[self.vector_dim] = "0"
         for reduction in self.reductions:
-            reduction.way = 0
+            reduction.turn()
         return rest
 
     def wants_ways(self) -> bool:

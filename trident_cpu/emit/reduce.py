@@ -89,17 +89,19 @@ class Reduction:
         self.in_order = self.along and self.start is None and lanes > 1 and not commutes(self.region)
         self.width = 1 if self.in_order else lanes  # lanes of an accumulator
         self.finals: list[str] = []
-        self.way = 0  # the accumulator in use
+        self.row, self.way = 0, 0  # of those walked over together; the accumulator in use
         self.begins, self.ends = True, True  # an accumulator in memory is read, and written, by this step
         self.change: list[str] | None = None  # while watched: i1s, has a step changed an accumulator?
 
-    def prepare(self, shape: tuple[int, ...], ways: int) -> None:
-        """Before the nest: accumulators, `ways` of them for each operand along the vector dimension."""
+    def prepare(self, shape: tuple[int, ...], ways: int, rows: int) -> None:
+        """Before the nest: accumulators, `ways` of them for each operand and for each of `rows` walked over together
+        along the vector dimension."""
         b, fe = self.b, self.fe
+        self.ways = ways
         self.kept = tuple(d for d in range(len(shape)) if d != self.axis)
         self.views = [fe.new_view(r) for r in self.op.results] if self.op.results[0].type.is_tile else []
         if self.along:
-            self.slots = [[b.alloca(vector(e, self.width)) for e in self.elements] for _ in range(ways)]
+            self.slots = [[b.alloca(vector(e, self.width)) for e in self.elements] for _ in range(rows * ways)]
             self.started = b.alloca("i1", 8) if self.start is None else ""
             return
         if self.start is not None:
@@ -114,6 +116,11 @@ class Reduction:
         type = vector(self.elements[0], self.lanes)
         for slots in self.slots:
             self.b.emit(f"store {type} {self.b.splat(self.elements[0], self.start, self.lanes)}, ptr {slots[0]}")
+
+    def turn(self, row: int = 0, rows: int = 1, way: int = 0) -> None:
+        """The next steps are of this one of `rows` that are walked over together, and of this way."""
+        self.row, self.way = row, row * self.ways + way
+        self.begins, self.ends = row == 0 or rows == 1, row == rows - 1 or rows == 1
 
     def step(self, ctx: Context) -> None:
         """Combine one vector."""
@@ -206,7 +213,7 @@ class Reduction:
             return
         b, fe = self.b, self.fe
         texts: list[str] = []
-        for slots in self.slots:
+        for slots in self.slots[self.row * self.ways : (self.row + 1) * self.ways]:
             more = [
                 b.value(f"load {vector(e, self.width)}, ptr {s}") for e, s in zip(self.elements, slots, strict=True)
             ]
