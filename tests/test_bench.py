@@ -15,7 +15,7 @@ from trident.bench import ceilings, memory, results, rivals, routes, run, summar
 from trident.bench.compare import compare, load
 from trident.bench.measure import Settings, measure
 from trident.bench.models import mend_torchvision
-from trident.cases.case import Case
+from trident.cases.case import EVERYTHING, Case
 from trident.runtime import crossover, route
 from trident.runtime.launch import executor
 
@@ -320,9 +320,10 @@ def test_import_trident_leaves_the_bench_alone():
     assert subprocess.run([sys.executable, "-c", told]).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "name, needs", [("resnet", "timm"), ("vit", "timm"), ("llama", "transformers"), ("bert", "transformers")]
-)
+EXAMPLES = {"resnet": "timm", "vit": "timm", "llama": "transformers"} | ({"bert": "transformers"} if EVERYTHING else {})
+
+
+@pytest.mark.parametrize("name, needs", EXAMPLES.items())
 def test_examples_give_the_same_numbers(name, needs):
     mend_torchvision()
     pytest.importorskip(needs, reason=f"{needs} is not installed: examples on real architectures are optional")

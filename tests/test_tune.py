@@ -24,6 +24,7 @@ from trident.tune.decide import Findings, least
 from trident.tune.measure import Settings, Trial, answering, scaled
 from trident.tune.run import Run
 
+pytestmark = pytest.mark.once  # of how calls are timed and where they go, not of the fast code's numbers
 native = pytest.mark.skipif(executor("cpu") != "native", reason="kernels of CPUs are tuned only")
 NEVER = math.inf
 
