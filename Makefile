@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo bench test test-all lint
+.PHONY: demo bench test test-all lint sanitised
 
 demo: $(VENV)/ready
 	$(PYTHON) -m trident demo
@@ -22,10 +22,13 @@ bench: $(VENV)/ready
 # docs/decisions/024-two-passes.md has the times.
 FAST := $(addprefix --ignore tests/,cpu test_aot.py test_bench.py test_inspect.py)
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
-test: lint
-	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(FAST)
+test: $(VENV)/ready
+	$(MAKE) --jobs 2 lint sanitised
 	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once"
 	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(VALUES)
+
+sanitised: $(VENV)/ready
+	TRIDENT_CPU_SANITIZE=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(FAST)
 
 # The same with every dtype at every shape, every variant of a launch compiled for GPUs: an hour on 2 cores.
 test-all: export TRIDENT_TESTS = all
