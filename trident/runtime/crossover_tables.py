@@ -65,7 +65,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         "jsd_loss (one side)",
         *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         "quick_gelu",
-        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
+        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
         *_each("max min", f" (inner){ALONE}"),
@@ -89,7 +89,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("embedding_bag (weighted)", "grid_sample (3d) (nearest)"),
         *("cross_entropy", "glu", "group_norm (fused)", "group_norm (channels last) (fused)", "pixel_unshuffle"),
         *("huber_loss", "mse_loss", "smooth_l1_loss"),
-        *("log_softmax", "sigmoid", "softmax", "softmin"),
+        *("log_softmax", "sigmoid", "silu", "softmax", "softmin"),
     ),
     1048576: (
         *CONV_LONG,
@@ -158,6 +158,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     # vectors of 256 bits, where exp and erf have no table in a register (decision 105) and products of tiles are
     # slower (Zen 3)
     "narrow": {
+        65536: ("silu",),
         524288: ("scaled_dot_product_attention (fused in torch) (causal)",),
         1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),
         math.inf: (
