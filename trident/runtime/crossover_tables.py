@@ -35,7 +35,7 @@ CONV_MANY_TAPS = tuple(f"conv2d (depthwise) (many taps){last} (dw)" for last in 
 LINEAR, LINEAR_ACTIVATION = (
     _each(name, "", " (few rows)", " (halves)", " (a row of bfloat16)") for name in ("linear", "linear_activation")
 )
-FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
+FEWEST_PLACES = 2048  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 LEAST: dict[int, tuple[str, ...]] = {

@@ -130,3 +130,17 @@ def turns(N: int, R: int, S: int, dtype: torch.dtype, device: torch.device) -> b
 def turned(R: int, S: int, device: torch.device) -> Plan:
     """Tiles of BLOCK_R by BLOCK_S of [R, S]: 16, the side of a square."""
     return Plan((cdiv(R, 16) * cdiv(S, 256),), {"BLOCK_R": 16, "BLOCK_S": 256})
+
+
+@heuristic
+def affine_sums(N: int, R: int, W: int, device: torch.device) -> Plan:
+    """Parts of STEPS tiles of BLOCK_M of R rows, BLOCK_N of whose W elements are added at a time, for each of N."""
+    gpu = device.type == "cuda"
+    block_n = min(power_of_2(W), 256 if gpu else 1024)
+    block_m = max(1, min(power_of_2(R), (1024 if gpu else 4096) // block_n))
+    tiles = cdiv(R, block_m)
+    # CPU: a fixed count, so that sums do not depend on the thread count
+    enough = 2 * tuning.multiprocessors(device) if gpu else 8
+    steps = cdiv(tiles, max(1, min(tiles, cdiv(enough, N))))
+    meta = {"STEPS": steps, "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((cdiv(tiles, steps),), meta)
