@@ -110,7 +110,7 @@ def test_some_images_at_a_time(monkeypatch):
     monkeypatch.setattr(_grid_sample.tuning_conv, "images_at_once", lambda *args: 2)
     same(gradients(T.grid_sample, x, grid, dy, "bilinear", "zeros", False), expected)
     with route.forced("auto"):
-        name = _grid_sample._kind(x, "bilinear")
+        name = _grid_sample._kind(x, grid, "bilinear")
         monkeypatch.setattr(route.crossover, "faster_in_torch", lambda asked, *args: None if asked == name else "slow")
         with Recorder() as recorder:
             found = gradients(_grid_sample.grid_sample, x, grid, dy, "bilinear", "zeros", False)

@@ -30,6 +30,7 @@ from trident.ops._segments import sum_by_key
 from trident.ops._turned import turned
 from trident.runtime import autocast, recompute, route, tuning, tuning_conv
 from trident.runtime.autograd import apply
+from trident.runtime.crossover_tables import ALONE
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -301,10 +302,13 @@ def _torchs(x: Tensor, grid: Tensor, mode: str, padding: str, aligned: bool) -> 
     return torch.grid_sampler(x, grid, MODES.index(mode), PADDINGS.index(padding), aligned)
 
 
-def _kind(x: Tensor, mode: str) -> str:
+def _kind(x: Tensor, grid: Tensor, mode: str) -> str:
     """What `crossover` knows the call by."""
+    if x.dim() == 5 and mode == "nearest":
+        return "grid_sample (3d) (nearest)"
     if x.dim() == 5:
-        return "grid_sample (3d) (nearest)" if mode == "nearest" else "grid_sample (3d)"
+        trained = torch.is_grad_enabled() and (x.requires_grad or grid.requires_grad)
+        return f"grid_sample (3d){'' if trained else ALONE}"
     wide, learns = x.shape[1] >= 16, x.requires_grad and torch.is_grad_enabled()
     if mode == "nearest":
         return "grid_sample"
@@ -336,7 +340,7 @@ def grid_sample(
     reason = None if fits and input.dtype == grid.dtype else route.INVALID
     if fits and autocast.active(input):
         reason = "torch casts both to float32 under autocast"
-    kind = _kind(input, mode) if fits else "grid_sample"
+    kind = _kind(input, grid, mode) if fits else "grid_sample"
     if route.to_torch(kind, input, grid, unless=reason):
         return torch.nn.functional.grid_sample(input, grid, mode, padding_mode, align_corners)
     warn_of_default("grid_sample", align_corners)

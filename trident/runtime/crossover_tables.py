@@ -43,7 +43,6 @@ LEAST: dict[int, tuple[str, ...]] = {
     4096: ("alpha_dropout", "normalize"),
     8192: ("binary_cross_entropy", "dropout", "mish", "topk_softmax"),
     16384: (
-        *("grid_sample (halves)", "grid_sample (learns) (bicubic)"),
         *("normalize (power)", "shift_gelu", "unfold"),
         *("embedding_bag (max)", "gelu_tanh", "hinge_embedding_loss", "kl_div", "masked_softmax"),
         *("multilabel_margin_loss", "pdist (power)", "softsign"),
@@ -60,7 +59,7 @@ LEAST: dict[int, tuple[str, ...]] = {
     ),
     65536: (
         *CONV_MANY_TAPS,
-        "grid_sample (3d)",
+        *("grid_sample (3d) (forward alone)", "grid_sample (halves)", "grid_sample (learns) (bicubic)"),
         *("fold", "geglu", "swiglu"),
         "jsd_loss (one side)",
         *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
@@ -73,7 +72,6 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", *_dims("lp_pool")),
     ),
     131072: (
-        "grid_sample (learns) (bilinear)",
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss"),
@@ -86,14 +84,14 @@ LEAST: dict[int, tuple[str, ...]] = {
     ),
     524288: (
         *CONV_WIDE[2],
-        *("embedding_bag (weighted)", "grid_sample (3d) (nearest)"),
+        *("embedding_bag (weighted)", "grid_sample (3d)", "grid_sample (3d) (nearest)"),
         *("cross_entropy", "glu", "group_norm (fused)", "group_norm (channels last) (fused)", "pixel_unshuffle"),
         *("huber_loss", "mse_loss", "smooth_l1_loss"),
         *("log_softmax", "sigmoid", "silu", "softmax", "softmin"),
     ),
     1048576: (
         *CONV_LONG,
-        "softmax (inner) (gradient)",
+        *("grid_sample (learns) (bilinear)", "softmax (inner) (gradient)"),
         *_each("linear_cross_entropy", "", " (each)"),
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "embedding"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
