@@ -25,6 +25,7 @@ from trident.ops._activation import threshold as threshold
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from trident.ops._adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from trident.ops._affine_grid import affine_grid as affine_grid
 from trident.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from trident.ops._avg_pool import avg_pool1d as avg_pool1d
 from trident.ops._avg_pool import avg_pool2d as avg_pool2d
@@ -59,7 +60,6 @@ from trident.ops._glu import geglu as geglu
 from trident.ops._glu import glu as glu
 from trident.ops._glu import reglu as reglu
 from trident.ops._glu import swiglu as swiglu
-from trident.ops._grid_sample import affine_grid as affine_grid
 from trident.ops._grid_sample import grid_sample as grid_sample
 from trident.ops._group_norm import group_norm as group_norm
 from trident.ops._grouped_mm import grouped_mm as grouped_mm

@@ -51,7 +51,7 @@ NARROW: dict[tuple[str, str], str] = {
     ("linear", "_matmul_kernel"): _PRODUCT,
     **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
     **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-    ("grid_sample", "_sample_kernel"): _ODD,  # 129 x 129
+    **{("grid_sample", kernel): _ODD for kernel in ("_sample_kernel", "_keys_kernel")},  # 129 x 129
     **{("bilinear.wide", kernel): _ODD for kernel in ("_dots_kernel", "_backward_kernel")},  # 33
     ("bilinear", "_dots_kernel"): "rows of 4, which are 8 bytes of 16-bit types",
     **{("grouped_mm", kernel): _ODD for kernel in ("_rows_kernel", "_sums_kernel")},  # 33
@@ -96,15 +96,15 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"avg_pool1d": (1.4, 1.5), "avg_pool2d": (2.05, 1.7), "avg_pool3d": (3.8, 3.1), "lp_pool1d": (1.4, 1.4)},
         **{"adaptive_max_pool2d": (1.2, None), "adaptive_max_pool3d": (1.1, None)},
         **{"adaptive_avg_pool2d": (1.2, None), "pad": (1.15, None)},
-        **{"grid_sample": (1.1, None), "grid_sample.bicubic": (7.0, None)},
+        **{"grid_sample": (1.1, None)},
     },
     "taps overlap, and tiles of channels: what is gathered for each of them comes from a cache": {
         **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: one tap
         **{"conv1d": (None, 1.3), "conv3d": (2.65, 2.1)},
         **{"conv_transpose1d": (None, 1.15), "conv_transpose2d": (9.5, 1.35), "conv_transpose3d": (3.9, 2.0)},
     },
-    "torch's operators make the gradient, of copies in float32": {
-        **{"grid_sample": (None, 5.1), "affine_grid": (None, 10.6)},
+    "taps are written down and sorted, and a row of dy is read for each of them: no atomics": {
+        **{"grid_sample": (None, 6.0), "grid_sample.bicubic": (7.0, 19.0)},
     },
     "what torch multiplied is written for the kernel that combines it with the other input, and read again": {
         **{"bilinear": (1.25, 1.65), "bilinear.wide": (5.7, 3.9)},

@@ -121,6 +121,14 @@ def cubic_weight(x):
 
 
 @triton.jit
+def cubic_slope(x):
+    """How it grows with x."""
+    near = (x * 3.75 - 4.5) * x
+    far = (x * -2.25 + 7.5) * x - 6
+    return tl.where(x <= 1, near, far)
+
+
+@triton.jit
 def cubic(at, k, n_in, n_out, a):
     x = source(at, a)
     i = tl.floor(x).to(tl.int32)

@@ -96,7 +96,8 @@ def keep_backward_kernel(
 @triton.jit
 def walk_forward_kernel(
     y, mean, var, x, w, b, residual, R, J, S, C, row_step, plane_step,
-    EPS: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
+    EPS: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, CACHE: tl.constexpr, BLOCK_J: tl.constexpr,
+    BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     for i in range(0, ROWS):
         row = tl.program_id(0) * tl.full((1, 1), ROWS, tl.int64) + i
@@ -122,13 +123,14 @@ def walk_forward_kernel(
                 planes, exist, at, inside = _planes(row, jt, st, R, J, S, row_step, plane_step, BLOCK_J, BLOCK_S)
                 b_w, b_b = parameters(w, b, planes % C, exist)
                 b_y = affine(load(x + at, inside) - b_mean, b_rstd * b_w, b_b, residual, at, inside)
-                tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside)
+                tl.store(y + at, b_y if F is None else F(b_y, 0.0, 0.0), inside, cache_modifier=CACHE)
 
 
 @triton.jit
 def walk_backward_kernel(
     dx, dz, sums, dy, x, y, w, b, residual, mean, var, R, J, S, C, P, row_step, plane_step,
-    EPS: tl.constexpr, GRAD: tl.constexpr, ROWS: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
+    EPS: tl.constexpr, GRAD: tl.constexpr, ROWS: tl.constexpr, CACHE: tl.constexpr, BLOCK_J: tl.constexpr,
+    BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     for i in range(0, ROWS):
         row = tl.program_id(0) * tl.full((1, 1), ROWS, tl.int64) + i
@@ -160,4 +162,4 @@ def walk_backward_kernel(
                 scale = b_rstd * b_w
                 centered = load(x + at, inside) - b_mean
                 b_dx = dz_of(dy, centered, y, scale, b_b, residual, at, inside, GRAD) * scale
-                tl.store(dx + at, b_dx - mean_q - centered * mean_p, inside)
+                tl.store(dx + at, b_dx - mean_q - centered * mean_p, inside, cache_modifier=CACHE)

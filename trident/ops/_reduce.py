@@ -283,7 +283,7 @@ class _Reduce(torch.autograd.Function):
         elif dy is not None and row.found:
             dx = _of_end(ctx, dy, dims[0], keepdim)
         elif dy is not None and row.grad is None:
-            dx = _of_sum(dy, ctx.shape, dims, keepdim, name == "mean", ctx.dtype)
+            dx = of_sum(dy, ctx.shape, dims, keepdim, name == "mean", ctx.dtype)
         return dx, dx2, *(None,) * 6
 
 
@@ -297,7 +297,7 @@ def _of_end(ctx: Any, dy: Tensor, dim: int, keepdim: bool) -> Tensor:
     return zeros.scatter(dim, index, dy.to(ctx.dtype))
 
 
-def _of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool, dtype: torch.dtype) -> Tensor:
+def of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool, dtype: torch.dtype) -> Tensor:
     """As torch a view, of which no element is written."""
     if mean:
         dy = dy / math.prod([shape[a] for a in dims if a < len(shape)])  # a scalar has dim 0, too

@@ -36,7 +36,7 @@ BFLOAT16_ROWS = (" (a row of bfloat16)", " (few rows of bfloat16)")
 LINEAR, LINEAR_ACTIVATION = (
     _each(name, "", " (few rows)", " (halves)", *BFLOAT16_ROWS) for name in ("linear", "linear_activation")
 )
-FEWEST_PLACES = 16384  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
+FEWEST_PLACES = 2048  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 LEAST: dict[int, tuple[str, ...]] = {
@@ -60,11 +60,12 @@ LEAST: dict[int, tuple[str, ...]] = {
     ),
     65536: (
         *CONV_MANY_TAPS,
+        *("grid_sample (3d) (forward alone)", "grid_sample (halves)", "grid_sample (learns) (bicubic)"),
         *("fold", "geglu", "swiglu"),
         "jsd_loss (one side)",
         *("celu", "elu", "gelu", "logsigmoid", "multi_margin_loss", "multilabel_soft_margin_loss"),
         "quick_gelu",
-        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "silu", "soft_margin_loss"),
+        *("poisson_nll_loss", "prelu", "scaled_dot_product_attention", "selu", "soft_margin_loss"),
         *("amax", "amin", "max (all)", "min (all)", "prod", *_each("argmax argmin logsumexp", "", ALONE)),
         *_each("max min std var", ALONE),
         *_each("max min", f" (inner){ALONE}"),
@@ -77,22 +78,22 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("cosine_embedding_loss", "margin_ranking_loss"),
     ),
     262144: (
-        *("grid_sample (3d)", "unfold (patches)", *CONV_WIDE[1]),
+        *("unfold (patches)", *CONV_WIDE[1]),
         *("batch_norm", "batch_norm (fused)", "gumbel_softmax", "l1_loss", "layer_norm (plain)"),
         *_each("max min", "", " (inner)"),
         *_each("scaled_dot_product_attention", " (fused in torch)", " (fused in torch) (causal)"),
     ),
     524288: (
         *CONV_WIDE[2],
-        "embedding_bag (weighted)",
+        *("embedding_bag (weighted)", "grid_sample (3d)", "grid_sample (3d) (nearest)"),
         *("cross_entropy", "glu", "group_norm (fused)", "group_norm (channels last) (fused)", "pixel_unshuffle"),
         *("huber_loss", "mse_loss", "smooth_l1_loss"),
-        *("log_softmax", "sigmoid", "softmax", "softmin"),
+        *("log_softmax", "sigmoid", "silu", "softmax", "softmin"),
         *_each("linear linear_activation", " (few rows)"),
     ),
     1048576: (
         *CONV_LONG,
-        "softmax (inner) (gradient)",
+        *("grid_sample (learns) (bilinear)", "softmax (inner) (gradient)"),
         *_each("linear_cross_entropy", "", " (each)"),
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "embedding"),
         *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
@@ -158,6 +159,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     # vectors of 256 bits, where exp and erf have no table in a register (decision 105) and products of tiles are
     # slower (Zen 3)
     "narrow": {
+        65536: ("silu",),
         524288: ("scaled_dot_product_attention (fused in torch) (causal)",),
         1048576: ("cross_entropy", "layer_norm (plain)", "sigmoid", "softmax"),
         math.inf: (

@@ -355,7 +355,8 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
         return Plan((1,), {}, loops=True)
     each = max(1, min(16384 // (J * S), R))
     block_s = min(block_s, 4096)
-    return Plan((cdiv(R, each),), {"ROWS": each, "BLOCK_J": min(block_j, 16384 // block_s), "BLOCK_S": block_s})
+    meta = {"ROWS": each, "CACHE": store_hint(R * J * S, device), "BLOCK_J": min(block_j, 16384 // block_s)}
+    return Plan((cdiv(R, each),), {**meta, "BLOCK_S": block_s})
 
 
 def store_hint(numel: int, device: torch.device) -> str:

@@ -77,8 +77,70 @@ def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torc
 
 
 @heuristic
-def sampled(P: int, taps: int, device: torch.device) -> Plan:
-    """One program per BLOCK places of a grid, which reads `taps` neighbours along each axis."""
-    if device.type == "cuda" and taps > 2:
-        return Plan((cdiv(P, 512),), {"BLOCK": 512, "num_warps": 4})  # 1024: the weights of four taps an axis spill
-    return flat(P, device)
+def sampled(P: int, C: int, L: int, taps: int, gradient: bool, device: torch.device) -> Plan:
+    """Programs over BLOCK_Q of P places of a grid, whose C channels are walked over in blocks of BLOCK_C; `taps`
+    neighbours along each axis are read, of L elements. LAST: channels are to lie side by side."""
+    if device.type == "cuda":
+        # of 1024 the weights of four taps an axis spill, and those of two beside their slopes
+        block = 1024 // (2 if taps > 2 else 1) // (2 if gradient else 1)
+        return Plan((cdiv(P, block),), {"LAST": False, "BLOCK_Q": block, "BLOCK_C": 1, "num_warps": 4})
+    if C >= 8 and C * max(L, P) < 2**31:
+        block_c = min(power_of_2(C), 64)
+        block_q = min(16384 // block_c, power_of_2(P))
+        return Plan((cdiv(P, block_q),), {"LAST": True, "BLOCK_Q": block_q, "BLOCK_C": block_c})
+    plan = flat(P, device)
+    return Plan(plan.grid, {"LAST": False, "BLOCK_Q": plan.meta["BLOCK"], "BLOCK_C": 1})
+
+
+@heuristic
+def sample_keys(P: int, taps: int, device: torch.device) -> Plan:
+    """Programs over BLOCK_Q of P places, whose taps are written down."""
+    plan = sampled(P, 1, 1, taps, True, device)
+    return Plan(plan.grid, {key: n for key, n in plan.meta.items() if key in ("BLOCK_Q", "num_warps")})
+
+
+@heuristic
+def added_taps(N: int, C: int, device: torch.device) -> Plan:
+    """CPU: programs over N images and blocks of BLOCK_C of C channels, that walk over an image's places; `loops` if
+    that is the better way. Sums do not depend on the blocks."""
+    if device.type != "cpu" or INTERPRETED:
+        return tuning.TRACED
+    block_c = min(64, power_of_2(C))
+    while block_c > 16 and N * cdiv(C, block_c) < 8:  # 16: a vector, and a line of the cache
+        block_c //= 2
+    return Plan((N, cdiv(C, block_c)), {"BLOCK_C": block_c}, loops=True)
+
+
+def images_at_once(N: int, C: int, L: int, device: torch.device) -> int:
+    """Of N images of C by L elements, whose gradient is made in a buffer: on CPUs 4 MB, which stays in a cache."""
+    if device.type != "cpu" or any(isinstance(n, torch.SymInt) for n in (N, C, L)):
+        return N
+    return max(1, min(N, (1 << 20) // (C * L)))
+
+
+def turns(N: int, R: int, S: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Is [N, R, S] turned round faster here than by torch's copy (ops/_turned.py)?"""
+    # 1x64x4096 75 us, torch's 373; 4x4096x16 90, 86; float64 has no squares
+    if device.type != "cpu" or INTERPRETED or dtype.itemsize > 4 or not dtype.is_floating_point:
+        return False
+    return all(type(n) is int for n in (N, R, S)) and R >= 16 and S >= 4 * R and N * R * S >= 32768
+
+
+@heuristic
+def turned(R: int, S: int, device: torch.device) -> Plan:
+    """Tiles of BLOCK_R by BLOCK_S of [R, S]: 16, the side of a square."""
+    return Plan((cdiv(R, 16) * cdiv(S, 256),), {"BLOCK_R": 16, "BLOCK_S": 256})
+
+
+@heuristic
+def affine_sums(N: int, R: int, W: int, device: torch.device) -> Plan:
+    """Parts of STEPS tiles of BLOCK_M of R rows, BLOCK_N of whose W elements are added at a time, for each of N."""
+    gpu = device.type == "cuda"
+    block_n = min(power_of_2(W), 256 if gpu else 1024)
+    block_m = max(1, min(power_of_2(R), (1024 if gpu else 4096) // block_n))
+    tiles = cdiv(R, block_m)
+    # CPU: a fixed count, so that sums do not depend on the thread count
+    enough = 2 * tuning.multiprocessors(device) if gpu else 8
+    steps = cdiv(tiles, max(1, min(tiles, cdiv(enough, N))))
+    meta = {"STEPS": steps, "BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
+    return Plan((cdiv(tiles, steps),), meta)
