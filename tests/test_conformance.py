@@ -45,6 +45,8 @@ NOT_IN_OP_DB = {
     "dropout1d": "tests/test_dropout.py",
     **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"), "tests/test_laws.py"),
     **dict.fromkeys(("grouped_mm", "gumbel_softmax", "native_channel_shuffle", "upsample"), "tests/test_laws.py"),
+    **dict.fromkeys(("gru", "rnn_relu", "rnn_tanh"), "tests/test_laws.py"),
+    **dict.fromkeys(("gru_cell", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell"), "tests/test_laws.py"),
     **{f"{kind}max_pool{n}d_with_indices": "tests/test_laws.py" for kind in ("", "adaptive_") for n in (1, 2, 3)},
     **dict.fromkeys(
         (

@@ -132,6 +132,13 @@ from trident.ops._regression_loss import mse_loss as mse_loss
 from trident.ops._regression_loss import poisson_nll_loss as poisson_nll_loss
 from trident.ops._regression_loss import smooth_l1_loss as smooth_l1_loss
 from trident.ops._rms_norm import rms_norm as rms_norm
+from trident.ops._rnn import gru as gru
+from trident.ops._rnn import rnn_relu as rnn_relu
+from trident.ops._rnn import rnn_tanh as rnn_tanh
+from trident.ops._rnn_cell import gru_cell as gru_cell
+from trident.ops._rnn_cell import lstm_cell as lstm_cell
+from trident.ops._rnn_cell import rnn_relu_cell as rnn_relu_cell
+from trident.ops._rnn_cell import rnn_tanh_cell as rnn_tanh_cell
 from trident.ops._rotary import rotary_embedding as rotary_embedding
 from trident.ops._rrelu import rrelu as rrelu
 from trident.ops._shift_gelu import shift_gelu as shift_gelu

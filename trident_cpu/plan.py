@@ -218,6 +218,7 @@ class Planner:
         for at, step in enumerate(self.steps):
             self.need(at, step.operands())
         self.need(len(self.steps), live_out)
+        self.keep_once()
         for value, readers in self.readers.items():
             nest = self.steps[self.made_by[value]]
             assert isinstance(nest, Nest)
@@ -226,6 +227,14 @@ class Planner:
                 nest.keep.append(value)
             else:
                 nest.again.append((value, stores))
+
+    def keep_once(self) -> None:
+        """What an earlier nest keeps after all a later one reads: an operand of a product was placed before."""
+        kept: set[Value] = set()
+        for step in self.steps:
+            if isinstance(step, Nest):
+                step.keep = [value for value in step.keep if value not in kept]
+                kept.update(step.keep)
 
     def need(self, at: int, values: Iterable[Value]) -> None:
         step = self.steps[at] if at < len(self.steps) else None

@@ -330,3 +330,32 @@ def test_a_tile_of_one_element_becomes_a_scalar():
     x, y = torch.arange(8.0), torch.zeros(9)
     launch(single_kernel, (1,), x, y, N=8)
     assert y.tolist() == [56.0, *(i - 28.0 for i in range(8))]
+
+
+@triton.jit
+def stored_factor_kernel(x, w, p, q, y, N, M: tl.constexpr, K: tl.constexpr):
+    at = tl.arange(0, M)[:, None] * N + tl.arange(0, K)[None, :]
+    first, second = tl.load(x + at), tl.load(x + at + K)
+    a = 1 / (1 + tl.exp(-first))
+    b = a * tl.exp(-second)
+    tl.store(p + at, a)
+    tl.store(p + at + K, b)
+    tl.store(q + at, a)
+    tl.store(q + at + K, b)
+    square = tl.arange(0, K)[:, None] * K + tl.arange(0, K)[None, :]
+    total = tl.dot(a, tl.load(w + square), input_precision="ieee")
+    total = tl.dot(b, tl.load(w + K * K + square), total, input_precision="ieee")
+    tl.store(y + tl.arange(0, M)[:, None] * K + tl.arange(0, K)[None, :], total)
+
+
+def test_factors_that_were_stored_before() -> None:
+    """A product's operand that an earlier loop nest keeps for another reader is not made again, from what is gone."""
+    M, K, N = 4, 8, 17
+    x, w = torch.randn(M, N), torch.randn(2, K, K)
+    p, q, y = torch.zeros(M, N), torch.zeros(M, N), torch.empty(M, K)
+    launch(stored_factor_kernel, (1,), x, w, p, q, y, N, M=M, K=K)
+    a = x[:, :K].sigmoid()
+    b = a * (-x[:, K : 2 * K]).exp()
+    for stored in (p, q):
+        torch.testing.assert_close(stored[:, : 2 * K], torch.cat([a, b], 1))
+    torch.testing.assert_close(y, a @ w[0] + b @ w[1])

@@ -109,6 +109,14 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
     "what torch multiplied is written for the kernel that combines it with the other input, and read again": {
         **{"bilinear": (1.25, 1.65), "bilinear.wide": (5.7, 3.9)},
     },
+    "products of all gates are written, added to, and read by the step's kernel": {
+        **{"rnn_tanh_cell": (2.35, None), "rnn_relu_cell": (2.35, None), "gru_cell": (5.25, None)},
+        **{"lstm_cell": (4.15, None), "lstm_cell.hidden": (5.15, None), "lstm_cell.cell": (5.15, None)},
+    },
+    "a layer's weights are read for each step, from the L2 cache; on GPUs layers are cuDNN's": {
+        **{"rnn_tanh": (4.5, 3.05), "rnn_tanh.deep": (5.25, 3.45), "rnn_relu": (4.5, 3.05)},
+        **{"gru": (8.2, 3.55), "gru.deep": (9.7, 5.9)},
+    },
     "the case makes targets or weights of its input by torch's operators, which count": {
         **{"soft_margin_loss": (3.05, None), "hinge_embedding_loss": (3.05, None), "margin_ranking_loss": (2.05, None)},
         **{"cosine_embedding_loss": (1.2, None)},

@@ -143,6 +143,11 @@ from trident.nn.reduction import Mean as Mean
 from trident.nn.reduction import Sum as Sum
 from trident.nn.reduction import Var as Var
 from trident.nn.reduction import VarMean as VarMean
+from trident.nn.rnn import GRU as GRU
+from trident.nn.rnn import RNN as RNN
+from trident.nn.rnn import GRUCell as GRUCell
+from trident.nn.rnn import LSTMCell as LSTMCell
+from trident.nn.rnn import RNNCell as RNNCell
 from trident.nn.shift_gelu import ShiftGELU as ShiftGELU
 from trident.nn.sparse import Embedding as Embedding
 from trident.nn.sparse import EmbeddingBag as EmbeddingBag

@@ -15,6 +15,7 @@ import torch
 from trident import functional
 from trident.runtime import redirect
 
+SEVERAL = frozenset({"lstm_cell"})  # as many tensors as torch's function gives
 TENSOR_NAMES = frozenset({"self", "input"})  # what schemas and signatures call the first argument
 
 
@@ -41,6 +42,8 @@ def fill() -> None:
             target = _same_contract(ours) if place is torch.nn.functional else _common(name, ours, theirs)
             if target is not None:
                 redirect.TARGETS[theirs] = target
+    for name in ("gru", "rnn_relu", "rnn_tanh"):  # of two forms, told apart by what their nine arguments are
+        redirect.TARGETS[getattr(torch, name)] = redirect.Target(getattr(functional, name), 9, frozenset())
     # F.grouped_mm asks no mode, what it calls does
     if (theirs := getattr(torch, "_grouped_mm", None)) is not None:
         named = frozenset({"offs", "bias", "out_dtype"})
@@ -86,7 +89,7 @@ def _common(name: str, ours: Any, theirs: Any) -> redirect.Target | None:
 
 
 def _signatures(name: str, theirs: Any) -> list[dict[str, Any]]:
-    """Of each overload: argument -> default. None at all if one returns something else than a tensor."""
+    """Of each overload: argument -> default. None at all if one returns something else than ours."""
     if inspect.isfunction(theirs):
         found = {p.name: p.default for p in inspect.signature(theirs).parameters.values()}
         return [_as_input(found)]
@@ -95,7 +98,7 @@ def _signatures(name: str, theirs: Any) -> list[dict[str, Any]]:
         for s in torch._C._jit_get_schemas_for_operator(f"aten::{name}")
         if str(s.arguments[0].type) == "Tensor" and not any(a.is_out or "Dimname" in str(a.type) for a in s.arguments)
     ]
-    if any(len(s.returns) != 1 for s in schemas):
+    if name not in SEVERAL and any(len(s.returns) != 1 for s in schemas):
         return []  # torch.adaptive_max_pool1d gives the indices too
     empty = inspect.Parameter.empty
     return [

@@ -31,12 +31,14 @@ ATEN = {
     "cross_entropy": "cross_entropy_loss",
     "grid_sample": "grid_sampler",
     "group_norm": "group_norm",
+    "gru_cell": "gru_cell",
     "hinge_embedding_loss": "hinge_embedding_loss",
     "huber_loss": "huber_loss",
     "kl_div": "kl_div",
     "l1_loss": "l1_loss",
     "layer_norm": "layer_norm",
     "linear": "linear",
+    "lstm_cell": "lstm_cell",
     "log_softmax": "log_softmax.int",
     "logsumexp": "logsumexp",
     "margin_ranking_loss": "margin_ranking_loss",
@@ -54,6 +56,8 @@ ATEN = {
     "prelu": "prelu",
     "prod": "prod.dim_int",
     "rms_norm": "rms_norm",
+    "rnn_relu_cell": "rnn_relu_cell",
+    "rnn_tanh_cell": "rnn_tanh_cell",
     "scaled_dot_product_attention": "scaled_dot_product_attention",
     "smooth_l1_loss": "smooth_l1_loss",
     "soft_margin_loss": "soft_margin_loss",
@@ -100,7 +104,9 @@ FLOAT32: dict[str, frozenset[str]] = {
 _LOWER = frozenset({"linear", "prelu", "scaled_dot_product_attention", "conv_tbc"}) | frozenset(
     f"{kind}{n}d" for kind in ("conv", "conv_transpose") for n in (1, 2, 3)
 )
-LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER, "cpu": _LOWER}
+# on CPUs a cell's products are lowered, its state is not
+_CELLS = frozenset({"gru_cell", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell"})
+LOWER: dict[str, frozenset[str]] = {"cuda": _LOWER | _CELLS, "cpu": _LOWER}
 
 REFUSED: dict[str, frozenset[str]] = {"cuda": frozenset({"binary_cross_entropy"}), "cpu": frozenset()}
 

@@ -11,7 +11,18 @@ import math
 import os
 
 from trident.runtime import pages, tuned
-from trident.runtime.crossover_tables import ATTENTION, CONV, ELSEWHERE, LEAST, LINEAR, MODES, NEAREST, NEVER, PAGED
+from trident.runtime.crossover_tables import (
+    ATTENTION,
+    CONV,
+    CUDNN,
+    ELSEWHERE,
+    LEAST,
+    LINEAR,
+    MODES,
+    NEAREST,
+    NEVER,
+    PAGED,
+)
 
 # (executor, operator) -> the size below which torch's operator was measured faster
 FEWEST_ELEMENTS: dict[tuple[str, str], int] = {("native", name): n for n, names in LEAST.items() for name in names}
@@ -20,6 +31,7 @@ HAND_TUNED: dict[tuple[str, str], str] = {
     **{("gpu", name): "cuBLAS tunes a plain product by hand" for name in LINEAR},
     **{("gpu", name): "torch's fused kernels are tuned by hand; ours are not yet timed" for name in ATTENTION},
     **{("gpu", name): "cuDNN tunes convolutions by hand; ours are not yet timed" for name in ("conv_tbc", *CONV)},
+    **{("gpu", name): "cuDNN takes all steps of a layer in one kernel" for name in CUDNN},
     **{("interpreter", name): "torch tunes a plain product by hand" for name in LINEAR},
     **{("native", name): reason for reason, names in NEVER.items() for name in names},
 }
@@ -127,7 +139,7 @@ ASKED_AS = {
 ASKED_BY_WORK = frozenset(
     {
         *("affine_grid", "bilinear", "embedding", "embedding_bag", "grouped_mm", "linear_cross_entropy", "one_hot"),
-        "pdist",
+        *("gru", "pdist", "rnn_relu", "rnn_tanh"),
     }
 )
 # asked by the elements of the first argument times the rows of the second, which the door can count, too

@@ -37,9 +37,12 @@ LINEAR, LINEAR_ACTIVATION = (
     _each(name, "", " (few rows)", " (halves)", *BFLOAT16_ROWS) for name in ("linear", "linear_activation")
 )
 FEWEST_PLACES = 2048  # of a grid, from which on affine_grid is not "(small)": the size of its input says nothing
+RNN, RNN_WAYS = "rnn_tanh rnn_relu", ("", ALONE)  # layers over a sequence, by the number of steps
+CUDNN = _each(f"gru {RNN}", *RNN_WAYS, *(f" (in steps){way}" for way in RNN_WAYS))
 NEAREST = ("upsample_nearest", "_upsample_nearest_exact")
 
 LEAST: dict[int, tuple[str, ...]] = {
+    16: (*_each(f"gru {RNN}", *RNN_WAYS), "gru (in steps)"),
     2048: ("bilinear",),
     4096: ("alpha_dropout", "normalize"),
     8192: ("binary_cross_entropy", "dropout", "mish", "topk_softmax"),
@@ -53,6 +56,7 @@ LEAST: dict[int, tuple[str, ...]] = {
     32768: (
         "cosine_similarity",
         "gaussian_nll_loss",
+        *("gru_cell", "lstm_cell"),
         "local_response_norm",
         "pixel_shuffle",
         "rrelu",
@@ -75,7 +79,7 @@ LEAST: dict[int, tuple[str, ...]] = {
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
-        *("cosine_embedding_loss", "margin_ranking_loss"),
+        *("cosine_embedding_loss", "margin_ranking_loss", "rnn_relu_cell", "rnn_tanh_cell"),
     ),
     262144: (
         *("unfold (patches)", *CONV_WIDE[1]),
@@ -143,6 +147,10 @@ NEVER: dict[str, tuple[str, ...]] = {
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
     "torch's products of few rows were measured faster": ("flash_attention (slices)",),
+    "torch's loop of the same products was measured as fast": (
+        *_each(RNN, *(f" (in steps){way}" for way in RNN_WAYS)),
+        "gru (in steps) (forward alone)",
+    ),
     "MKL tunes the product by hand": (
         *_each("linear linear_activation", " (halves)"),
         *("grouped_mm (full precision)", "grouped_mm (few rows)"),
