@@ -176,7 +176,7 @@ def _plan(
     """way: "forward", "transposed" or "weight"; C, CO: channels of x and y in a group; numbers: `shape_numbers`."""
     sizes, outputs, kernel, stride, _, _ = (numbers[i : i + 3] for i in range(0, 18, 3))
     if C == CO == 1:
-        return _depthwise(way, N, groups, last, device, *numbers)
+        return _depthwise(way, N, groups, last, tuning.registers(dtype, 1), device, *numbers)
     x_c, x_p = _strides(last, C * groups, sizes)
     y_c, y_p = _strides(last, CO * groups, outputs)
     meta: dict[str, Any] = {"N": N, "C": C, "CO": CO, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
@@ -201,18 +201,19 @@ def _classes(way: str, numbers: Sequence[int]) -> tuple[list[int], list[int], li
 
 
 @tuning.heuristic
-def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, *numbers: int) -> tuning.Plan:
-    """`loops`: the kernels of _conv_depthwise.py."""
+def _depthwise(way: str, N: int, C: int, last: bool, live: int, device: torch.device, *numbers: int) -> tuning.Plan:
+    """`loops`: the kernels of _conv_depthwise.py, which hold `live` registers an element."""
     outputs, kernel, stride = (numbers[i : i + 3] for i in (3, 6, 9))
     step = 1 if way == "transposed" else stride[2]
     meta: dict[str, Any] = {"C": C, **_named(numbers), "LAST": last, "STEP": step if step <= 4 and not last else 0}
     if way == "weight":
         lines = N * math.prod(outputs if last else outputs[:2])
-        plan = tuning_conv.depthwise_weight(lines, C if last else outputs[2], C, last, math.prod(kernel), device)
+        width = C if last else outputs[2]
+        plan = tuning_conv.depthwise_weight(lines, width, C, last, math.prod(kernel), device, live)
         return tuning.Plan(plan.grid, {"N": N, **meta, **plan.meta}, loops=True)
     common, largest, taps = _classes(way, numbers)
     rows, columns = (N * math.prod(largest), C) if last else (N * C * largest[0] * largest[1], largest[2])
-    plan = tuning.pool_tiles(rows, columns, device)
+    plan = tuning.pool_tiles(rows, columns, device, live)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
     meta |= {"N" + axis: n for axis, n in zip("DHW", largest, strict=True)}
     meta |= {"M": rows, "N": columns, "TRANSPOSED": way == "transposed", **plan.meta}

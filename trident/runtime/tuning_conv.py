@@ -57,11 +57,12 @@ def conv_weight(
 
 
 @heuristic
-def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torch.device) -> Plan:
+def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torch.device, live: int = 1) -> Plan:
     """Sums over M rows for each of C channels, N of them side by side (`last`), else over N columns as well: programs
     over channels and slices of the tiles of [M, N]."""
     gpu = device.type == "cuda"
-    tile = 2048 if gpu else 16384 if INTERPRETED else 8192  # dy is read again for each tap: from registers, or L1
+    # dy is read again for each tap: from registers (`live` an element), or L1
+    tile = 2048 // power_of_2(live) if gpu else 16384 if INTERPRETED else 8192
     room = power_of_2(taps)
     widest = max(1, min(4096 // room, 64 if gpu else 256)) if last else 1024  # [taps, channels] stay in registers
     block_n = min(power_of_2(N), widest)
