@@ -11,7 +11,7 @@ from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.cases import CASES
 from trident.inspect import watch
 from trident.ops import _resample
-from trident.runtime import launch, tuning
+from trident.runtime import launch, tuning, tuning_conv
 
 pytestmark = pytest.mark.once
 
@@ -103,6 +103,31 @@ def test_what_divides_channels_is_so(name, C):
     with watch.planned_for_gpus(launch.launch):
         actual = run(case.ours, [x])
     close(actual, run(case.reference, double([x]), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize("down", (False, True))
+@pytest.mark.parametrize("name", ("conv1d", "conv2d", "conv2d.silu", "conv2d.groups", "conv_transpose2d", "conv3d"))
+def test_tiles_of_convolutions_lie_either_way(monkeypatch, name, down):
+    monkeypatch.setattr(tuning_conv, "TIES_GO_DOWN", down)
+    case = CASES[name]
+    for last in (False, True) if "2d" in name else (False,):
+        inputs = make(case, case.shapes[0], torch.float32)
+        if last:
+            inputs[0] = inputs[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        with watch.planned_for_gpus(launch.launch):
+            actual = run(case.ours, inputs)
+        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
+        close(actual, expected, torch.float32, case.reduced(case.shapes[0]))
+
+
+@pytest.mark.parametrize("name", ("conv2d.depthwise_stride", "avg_pool3d", "adaptive_max_pool3d", "linear"))
+def test_float64_has_smaller_tiles(name):
+    case = CASES[name]
+    for shape in case.shapes[:2]:
+        inputs = make(case, shape, torch.float64)
+        with watch.planned_for_gpus(launch.launch):
+            actual = run(case.ours, inputs)
+        close(actual, run(case.reference, inputs, gradients_of(actual[0])), torch.float64, case.reduced(shape))
 
 
 @pytest.mark.parametrize("name", ("dropout", "alpha_dropout", "dropout2d", "feature_alpha_dropout", "rrelu"))
