@@ -63,8 +63,6 @@ def line_loss(
     """Of each line: its loss, max x, log sum exp(x - max x), sum(a). t: its class, b_w: that class's weight."""
     top, sum_exp = per_line(-float("inf"), x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)
     sum_a, sum_ax = per_line(0.0, x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)  # ax: a (x - max x)
-    if INDEX:  # read before the walk, for fewer registers: a number waits, not its place and its mask
-        b_t = load(x + start + t * inner, counts & (t >= 0) & (t < V))
     for chunk in range(0, tl.cdiv(V, BLOCK_N)):
         n = along(chunk, AXIS, BLOCK_N)
         at, inside = start + n * inner, counts & (n < V)
@@ -77,8 +75,9 @@ def line_loss(
             sum_ax += (before - finite(top)) * sum_a + ax
             sum_a += line_sum(a, AXIS)
     if INDEX:
+        valid = counts & (t >= 0) & (t < V)
         a_t = b_w * (1 - smoothing)
-        sum_ax += a_t * (b_t - finite(top))
+        sum_ax += tl.where(valid, a_t * (load(x + start + t * inner, valid) - finite(top)), 0.0)
         sum_a += a_t
     log_sum = tl.log(sum_exp)
     return tl.where(counts, sum_a * log_sum - sum_ax, 0.0), finite(top), log_sum, sum_a
