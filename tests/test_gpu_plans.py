@@ -54,6 +54,8 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     **dict.fromkeys(("interpolate.exact_space", "interpolate.nearest_space"), lambda W: (1, 2, 2, 3, W)),
     **{"pixel_shuffle.three": lambda W: (1, 18, 3, W), "channel_shuffle": lambda W: (2, 6, 5, W)},
     "pixel_unshuffle": lambda W: (2, 3, 6, 2 * W),
+    **dict.fromkeys(("batch_norm", "instance_norm", "group_norm", "group_norm.silu"), lambda W: (2, 6, 3, W)),
+    "group_norm.long": lambda W: (2, 6, 200, W),
     **dict.fromkeys(("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d"), lambda W: (2, 3, 2 * W)),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_avg_pool1d.more", "max_unpool1d"), lambda W: (2, 3, W)),
     **dict.fromkeys(("max_pool2d", "max_pool2d.halves", "avg_pool2d", "avg_pool2d.own"), lambda W: (2, 3, 5, W)),
@@ -93,16 +95,18 @@ def test_padded_windows_two_apart(name, K):
             close(actual, expected, torch.float32, K * K)
 
 
-@pytest.mark.parametrize("name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d"))
+@pytest.mark.parametrize(
+    "name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d", "batch_norm")
+)
 @pytest.mark.parametrize("C", (4, 8, 12, 16, 24, 36, 64))
 def test_what_divides_channels_is_so(name, C):
     case = CASES[name]
     shape = (2, 3 * C if name == "channel_shuffle" else C, 4, 6)
-    (x,) = make(case, shape, torch.float32)
-    x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    x, *rest = make(case, shape, torch.float32)
+    inputs = [x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(), *rest]
     with watch.planned_for_gpus(launch.launch):
-        actual = run(case.ours, [x])
-    close(actual, run(case.reference, double([x]), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+        actual = run(case.ours, inputs)
+    close(actual, run(case.reference, double(inputs), gradients_of(actual[0])), torch.float32, case.reduced(shape))
 
 
 @pytest.mark.parametrize("down", (False, True))

@@ -348,7 +348,7 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
         if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
             return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+        return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
     # 65536 float32 of x and as many of y fill half of a 1 MB cache
     # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
     if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
