@@ -30,14 +30,12 @@ def spills(case: str, kernel: str, target: str) -> int:
 
 
 _ODD = "rows begin anywhere in a segment: a tile of them is whole, the elements of one are not"
-_PRODUCT = "the transposed operand of a gradient, and rows of few results; on GPUs products are torch's"
 _GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 # (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
 # in whole segments of 16
 NARROW: dict[tuple[str, str], str] = {
-    ("linear", "_matmul_kernel"): _PRODUCT,
     **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
     **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
     **{(name, "_rows_kernel"): _ODD for name in ("linear_cross_entropy.all", "linear_dpo_loss")},  # 33
