@@ -29,7 +29,6 @@ def spills(case: str, kernel: str, target: str) -> int:
     return found.most if found else 0
 
 
-_ODD = "rows begin anywhere in a segment: a tile of them is whole, the elements of one are not"
 _GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
@@ -38,7 +37,6 @@ _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpo
 NARROW: dict[tuple[str, str], str] = {
     **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
     **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-    **{(name, "_rows_kernel"): _ODD for name in ("linear_cross_entropy.all", "linear_dpo_loss")},  # 33
 }
 
 
