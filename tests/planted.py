@@ -24,6 +24,14 @@ def _narrow_kernel(y, x, N, START, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _odd_kernel(y, x, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Rows of odd length: together they are whole segments, but each begins anywhere in one."""
+    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    cols = tl.arange(0, BLOCK_N)[None, :]
+    tl.store(y + rows * N + cols, tl.load(x + rows * N + cols, (rows < M) & (cols < N)), (rows < M) & (cols < N))
+
+
+@triton.jit
 def _twice_kernel(y, x, N, BLOCK: tl.constexpr):
     """The sum, then the copy: x is read in both passes."""
     total = tl.zeros((BLOCK,), tl.float32)
@@ -66,12 +74,17 @@ def _rows(kernel: Any) -> Any:
     return lambda y, x: launch(kernel, (x.shape[0],), y, x, x.shape[1], BLOCK=1024, num_warps=4)
 
 
-def _case(run: Any) -> Case:
-    shape = (64, 4096)
+def _tiles(y: torch.Tensor, x: torch.Tensor) -> None:
+    M, N = x.shape
+    launch(_odd_kernel, (triton.cdiv(M, 16),), y, x, M, N, BLOCK_M=16, BLOCK_N=triton.next_power_of_2(N), num_warps=4)
+
+
+def _case(run: Any, shape: tuple[int, int] = (64, 4096)) -> Case:
     return Case(ours=lambda x: _Planted.apply(x, run), reference=lambda x: x, shapes=(shape,), bench=(shape,))
 
 
 GOOD = _case(_flat(_copy_kernel))
 NARROW = _case(_flat(_narrow_kernel, 8))
+ODD = _case(_tiles, (256, 129))
 TWICE = _case(_rows(_twice_kernel))
 SPILL = _case(_flat(_spill_kernel, block=16384, warps=1))

@@ -1,5 +1,7 @@
 """What is peculiar to convolutions: fused activations, lazy layers, padding modes, tf32, GPU tiles."""
 
+import functools
+
 import pytest
 import torch
 
@@ -105,11 +107,15 @@ def test_tf32_follows_torch(monkeypatch, device, allowed):
 @pytest.mark.parametrize("x, w, groups", (((3, 18, 20, 17), (40, 18, 3, 3), 1), ((2, 7, 30, 33), (7, 1, 3, 3), 7)))
 def test_gpu_tiles(monkeypatch, x, w, groups, last):
     """The tiles and slices of a GPU, whatever runs them."""
+
+    def on_gpu(plan, *args):
+        return plan(*(torch.device("cuda") if isinstance(a, torch.device) else a for a in args))
+
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     for name in ("conv", "conv_weight", "depthwise_weight", "pool_tiles"):
         module = tuning_conv if hasattr(tuning_conv, name) else tuning
         plan = getattr(module, name).__wrapped__
-        monkeypatch.setattr(module, name, lambda *args, plan=plan: plan(*args[:-1], torch.device("cuda")))
+        monkeypatch.setattr(module, name, functools.partial(on_gpu, plan))
     monkeypatch.setattr(_conv, "_plan", _conv._plan.__wrapped__)  # not the cache
     given = inputs(x, w)
     if last:

@@ -11,7 +11,7 @@ from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.cases import CASES
 from trident.inspect import watch
 from trident.ops import _resample
-from trident.runtime import launch, tuning
+from trident.runtime import launch, tuning, tuning_conv
 
 pytestmark = pytest.mark.once
 
@@ -54,6 +54,8 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     **dict.fromkeys(("interpolate.exact_space", "interpolate.nearest_space"), lambda W: (1, 2, 2, 3, W)),
     **{"pixel_shuffle.three": lambda W: (1, 18, 3, W), "channel_shuffle": lambda W: (2, 6, 5, W)},
     "pixel_unshuffle": lambda W: (2, 3, 6, 2 * W),
+    **dict.fromkeys(("batch_norm", "instance_norm", "group_norm", "group_norm.silu"), lambda W: (2, 6, 3, W)),
+    "group_norm.long": lambda W: (2, 6, 200, W),
     **dict.fromkeys(("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d"), lambda W: (2, 3, 2 * W)),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_avg_pool1d.more", "max_unpool1d"), lambda W: (2, 3, W)),
     **dict.fromkeys(("max_pool2d", "max_pool2d.halves", "avg_pool2d", "avg_pool2d.own"), lambda W: (2, 3, 5, W)),
@@ -93,16 +95,43 @@ def test_padded_windows_two_apart(name, K):
             close(actual, expected, torch.float32, K * K)
 
 
-@pytest.mark.parametrize("name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d"))
+@pytest.mark.parametrize(
+    "name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d", "batch_norm")
+)
 @pytest.mark.parametrize("C", (4, 8, 12, 16, 24, 36, 64))
 def test_what_divides_channels_is_so(name, C):
     case = CASES[name]
     shape = (2, 3 * C if name == "channel_shuffle" else C, 4, 6)
-    (x,) = make(case, shape, torch.float32)
-    x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    x, *rest = make(case, shape, torch.float32)
+    inputs = [x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(), *rest]
     with watch.planned_for_gpus(launch.launch):
-        actual = run(case.ours, [x])
-    close(actual, run(case.reference, double([x]), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+        actual = run(case.ours, inputs)
+    close(actual, run(case.reference, double(inputs), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize("down", (False, True))
+@pytest.mark.parametrize("name", ("conv1d", "conv2d", "conv2d.silu", "conv2d.groups", "conv_transpose2d", "conv3d"))
+def test_tiles_of_convolutions_lie_either_way(monkeypatch, name, down):
+    monkeypatch.setattr(tuning_conv, "TIES_GO_DOWN", down)
+    case = CASES[name]
+    for last in (False, True) if "2d" in name else (False,):
+        inputs = make(case, case.shapes[0], torch.float32)
+        if last:
+            inputs[0] = inputs[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        with watch.planned_for_gpus(launch.launch):
+            actual = run(case.ours, inputs)
+        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
+        close(actual, expected, torch.float32, case.reduced(case.shapes[0]))
+
+
+@pytest.mark.parametrize("name", ("conv2d.depthwise_stride", "avg_pool3d", "adaptive_max_pool3d", "linear"))
+def test_float64_has_smaller_tiles(name):
+    case = CASES[name]
+    for shape in case.shapes[:2]:
+        inputs = make(case, shape, torch.float64)
+        with watch.planned_for_gpus(launch.launch):
+            actual = run(case.ours, inputs)
+        close(actual, run(case.reference, inputs, gradients_of(actual[0])), torch.float64, case.reduced(shape))
 
 
 @pytest.mark.parametrize("name", ("dropout", "alpha_dropout", "dropout2d", "feature_alpha_dropout", "rrelu"))

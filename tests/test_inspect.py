@@ -13,7 +13,7 @@ from trident.runtime import launch, tuning
 
 pytestmark = pytest.mark.skipif(launch.INTERPRETED, reason="under TRITON_INTERPRET=1 kernels are Python, not sources")
 
-PLANTED = ("GOOD", "NARROW", "TWICE", "SPILL")
+PLANTED = ("GOOD", "NARROW", "ODD", "TWICE", "SPILL")
 # the claim of the README: rows and elements go through memory once
 ONCE = ("relu", "softmax", "layer_norm", "rms_norm", "swiglu.two")
 
@@ -57,6 +57,11 @@ def test_a_planted_fault_is_found(rows, name, said):
     problems = of(rows, f"tests.planted:{name}").problems
     assert any(said in problem for problem in problems), problems
     assert said in report.text(rows)
+
+
+def test_what_no_hint_can_widen_is_no_fault(rows):
+    (kernel,) = of(rows, "tests.planted:ODD").kernels
+    assert kernel.widths == {"x": 2, "y": 2} and not kernel.narrow
 
 
 @pytest.mark.parametrize("name", ONCE)

@@ -11,15 +11,11 @@ class Spills(NamedTuple):
 
 
 _PARKED = "ptxas parks a few values of the prologue in memory where that lets one more program run"
-_PARKED_SMALL = (
-    f"float32 in the smallest tiles, where other numbers of warps spill too, or halve the occupancy: {_PARKED}"
-)
 _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtime/crossover.py)"
 
 # (case or its name before the dot, kernel, target)
 SPILLS: dict[tuple[str, str, str], Spills] = {
     ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
-    ("conv2d.groups", "_conv_kernel", "sm_90"): Spills(3, _PARKED_SMALL),
     ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
     ("scaled_dot_product_attention", "keys_kernel", "gfx942"): Spills(200, _NOT_TUNED),
@@ -33,30 +29,14 @@ def spills(case: str, kernel: str, target: str) -> int:
     return found.most if found else 0
 
 
-_ODD = "rows begin anywhere in a segment: a tile of them is whole, the elements of one are not"
-_WINDOWS = "windows begin anywhere in a segment, at floor(i L / O): together they are whole"
-_TAPS = "neighbours, and the same again, at places that are rounded numbers, which the compiler cannot know"
-_PRODUCT = "the transposed operand of a gradient, and rows of few results; on GPUs products are torch's"
 _GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 # (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
 # in whole segments of 16
 NARROW: dict[tuple[str, str], str] = {
-    **{("lp_pool1d", kernel): _ODD for kernel in ("_forward_kernel", "_backward_kernel")},  # 4095
-    **{("adaptive_avg_pool2d.more", kernel): _ODD for kernel in ("_expand_kernel", "_backward_kernel")},  # 6
-    **{(name, "_windows_kernel"): _WINDOWS for name in ("adaptive_avg_pool1d", "adaptive_avg_pool3d")},
-    ("adaptive_max_pool1d", "wide_forward_kernel"): _WINDOWS,
-    **{(f"interpolate.{name}", "_resample_kernel"): _TAPS for name in ("bilinear", "bicubic")},
-    ("linear", "_matmul_kernel"): _PRODUCT,
     **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
     **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-    **{("grid_sample", kernel): _ODD for kernel in ("_sample_kernel", "_keys_kernel")},  # 129 x 129
-    **{("bilinear.wide", kernel): _ODD for kernel in ("_dots_kernel", "_backward_kernel")},  # 33
-    ("bilinear", "_dots_kernel"): "rows of 4, which are 8 bytes of 16-bit types",
-    **{("grouped_mm", kernel): _ODD for kernel in ("_rows_kernel", "_sums_kernel")},  # 33
-    **{(name, "_rows_kernel"): _ODD for name in ("linear_cross_entropy.all", "linear_dpo_loss")},  # 33
-    ("group_norm", "_means_kernel"): "a weight a channel, read by group",
 }
 
 

@@ -21,7 +21,7 @@ from trident.inspect.launches import Launch, described
 from trident.inspect.targets import CARDS, TARGETS, roofline
 from trident.inspect.watch import Direction, Event, nbytes, watched
 
-# shares of an operand's bytes: that lie in whole segments of 16, from which on narrow access is the kernel's fault
+# shares of an operand's bytes: that a thread could access 16 at a time, from which on narrow is the kernel's fault
 WHOLE = 0.9
 WIDE = 16  # bytes that a thread reads at once
 

@@ -42,7 +42,7 @@ class Traffic:
     size: int
     loaded: float = 0.0
     stored: float = 0.0
-    narrow: float = 0.0  # of these: bytes that do not lie in whole, aligned segments of 16 within one access
+    narrow: float = 0.0  # of these: bytes that no thread can access 16 at a time, see `_aligned`
     few: float = 0.0  # of these: bytes of accesses that have less than 16 for each thread
 
 
@@ -131,7 +131,9 @@ class Meter:
         """Lanes at `pointers`, where `mask`: distinct bytes, as lanes of one access that read the same ask once."""
         assert self.launch is not None
         self.accesses += 1
-        at = pointers.data[np.broadcast_to(mask.data, pointers.data.shape)].astype(np.int64, copy=False).ravel()
+        lanes = pointers.data.astype(np.int64, copy=False)
+        active = np.broadcast_to(mask.data, lanes.shape)
+        at = lanes[active]
         if not at.size:
             return
         steps = np.diff(at)
@@ -143,10 +145,9 @@ class Meter:
             raise IndexError(f"{self.launch.kernel}: an access at {at[0]:#x}, in no argument's memory")
         traffic, total = self.launch.operands[name], at.size * width * self.scale
         setattr(traffic, way, getattr(traffic, way) + total)
-        if pointers.data.size * width < SEGMENT * self.threads:
+        if lanes.size * width < SEGMENT * self.threads:
             traffic.few += total
-        _segments, filled = np.unique(at // SEGMENT, return_counts=True)
-        traffic.narrow += total * float(1 - filled[filled * width == SEGMENT].sum() / at.size)
+        traffic.narrow += total * (1 - _aligned(lanes, active, width))
 
     def operations(self, count: float, how: str = "") -> None:
         if self.launch is None:
@@ -163,6 +164,18 @@ def sample(count: int, programs: int) -> list[tuple[int, float]]:
         return [(nth, 1.0) for nth in range(count)]
     spread = np.linspace(0, count - 2, programs - 1).astype(int)
     return [*((int(nth), (count - 1) / (programs - 1)) for nth in spread), (count - 1, 1.0)]
+
+
+def _aligned(at: np.ndarray, active: np.ndarray, width: int) -> float:
+    """The share of a tile's active lanes that neighbours along one of its axes make whole, aligned segments with: from
+    the first lane on, as a thread would hold them. Others, as of rows of odd length, no hint can make one access."""
+    group, most = SEGMENT // width, 0
+    for axis in range(at.ndim):
+        if at.shape[axis] % group == 0:
+            lanes, exist = (np.moveaxis(a, axis, -1).reshape(-1, group) for a in (at, active))
+            whole = exist.all(1) & (lanes[:, 0] % SEGMENT == 0) & (np.diff(lanes, axis=1) == width).all(1)
+            most = max(most, int(whole.sum()) * group)
+    return most / int(active.sum())
 
 
 def _extent(t: torch.Tensor) -> int:

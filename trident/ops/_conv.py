@@ -41,16 +41,16 @@ NUMBERS = [letter + axis for letter in ("", "CO", "K", "S", "P", "G", "E") for a
 def _conv_kernel(
     y, z, x, w, bias, N, C, CO, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
     x_c, x_p, y_c, y_p, w_g, w_k, w_c, w_o,
-    F: tl.constexpr, PRECISION: tl.constexpr, TRANSPOSED: tl.constexpr, FLAT: tl.constexpr, LAST: tl.constexpr,
+    F: tl.constexpr, PRECISION: tl.constexpr, TRANSPOSED: tl.constexpr, FLAT: tl.constexpr, DOWN: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """z = the first line, or the second if TRANSPOSED, plus bias; y = F(z). bias, z and F may be None.
 
     C channels of x and CO of y in a group; x [N, *, D, H, W], y [N, *, OD, OH, OW]; x_c, x_p, y_c, y_p: from channel to
-    channel and from position to position; w_g, w_k, w_c, w_o: of group, tap, and channels of x and y. Grid: tiles of
-    positions and channels; groups; classes.
+    channel and from position to position; w_g, w_k, w_c, w_o: of group, tap, and channels of x and y. DOWN: positions
+    lie along a tile's axis 0, else along axis 1. Grid: tiles of positions and channels; groups; classes.
     """
-    P_AXIS: tl.constexpr = 0 if LAST else 1
+    P_AXIS: tl.constexpr = 0 if DOWN else 1
     group, cls = tl.program_id(1), tl.program_id(2)
     d_0, n_d, x_d, step_d, next_d, tap_d, apart_d, taps_d = axis_of_class(
         cls // (SH * SW) if TRANSPOSED else 0, OD, KD, SD, PD, GD, ED, TRANSPOSED
@@ -71,15 +71,15 @@ def _conv_kernel(
         out_d, out_h, out_w = d_0 + d * SD, h_0 + h * SH, w_0 + q * SW
     in_p = (n < N) & (out_d < OD) & (out_h < OH) & (out_w < OW)
     out = tl.program_id(0) % tiles * BLOCK_O + tl.arange(0, BLOCK_O)
-    out = out[None, :] if LAST else out[:, None]
+    out = out[None, :] if DOWN else out[:, None]
     in_o = out < CO
 
     k = tl.arange(0, BLOCK_K)
-    k_x, k_w = (k[None, :], k[:, None]) if LAST else (k[:, None], k[None, :])
+    k_x, k_w = (k[None, :], k[:, None]) if DOWN else (k[:, None], k[None, :])
     x += n * tl.full((), D * H * W, tl.int64) * C * tl.num_programs(1) + group * C * x_c
     w += group * w_g + out * w_o
     d, h, q = x_d + d * step_d, x_h + h * step_h, x_w + q * step_w
-    b_z = accumulator(x, BLOCK_P, BLOCK_O) if LAST else accumulator(x, BLOCK_O, BLOCK_P)
+    b_z = accumulator(x, BLOCK_P, BLOCK_O) if DOWN else accumulator(x, BLOCK_O, BLOCK_P)
     taps = taps_d * taps_h * taps_w
     zero = tl.full((), 0, tl.int32)
     for step in range(walk_steps(C, taps, BLOCK_K, FLAT)):
@@ -94,7 +94,7 @@ def _conv_kernel(
         k_h = tap_h + tap // taps_w % taps_h * apart_h
         k_w_ = tap_w + tap % taps_w * apart_w
         b_w = matrix(w + ((k_d * KH + k_h) * KW + k_w_) * w_k + c * w_c, in_o & in_c)
-        if LAST:
+        if DOWN:
             b_z = tl.dot(b_x, b_w, b_z, input_precision=PRECISION, out_dtype=b_z.dtype)
         else:
             b_z = tl.dot(b_w, b_x, b_z, input_precision=PRECISION, out_dtype=b_z.dtype)
@@ -176,7 +176,7 @@ def _plan(
     """way: "forward", "transposed" or "weight"; C, CO: channels of x and y in a group; numbers: `shape_numbers`."""
     sizes, outputs, kernel, stride, _, _ = (numbers[i : i + 3] for i in range(0, 18, 3))
     if C == CO == 1:
-        return _depthwise(way, N, groups, last, device, *numbers)
+        return _depthwise(way, N, groups, last, tuning.registers(dtype, 1), device, *numbers)
     x_c, x_p = _strides(last, C * groups, sizes)
     y_c, y_p = _strides(last, CO * groups, outputs)
     meta: dict[str, Any] = {"N": N, "C": C, "CO": CO, **_named(numbers), "x_c": x_c, "x_p": x_p, "y_c": y_c, "y_p": y_p}
@@ -185,8 +185,8 @@ def _plan(
         return tuning.Plan(plan.grid, {**meta, **plan.meta})
     common, largest, taps = _classes(way, numbers)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
-    plan = tuning_conv.conv(N * math.prod(largest), CO, C, math.prod(taps), dtype, tf32, device)
-    meta |= {"TRANSPOSED": way == "transposed", "LAST": last, **plan.meta}
+    plan = tuning_conv.conv(N * math.prod(largest), CO, C, math.prod(taps), last, dtype, tf32, device)
+    meta |= {"TRANSPOSED": way == "transposed", **plan.meta}
     return tuning.Plan((*plan.grid, groups, math.prod(stride) if way == "transposed" else 1), meta)
 
 
@@ -201,18 +201,19 @@ def _classes(way: str, numbers: Sequence[int]) -> tuple[list[int], list[int], li
 
 
 @tuning.heuristic
-def _depthwise(way: str, N: int, C: int, last: bool, device: torch.device, *numbers: int) -> tuning.Plan:
-    """`loops`: the kernels of _conv_depthwise.py."""
+def _depthwise(way: str, N: int, C: int, last: bool, live: int, device: torch.device, *numbers: int) -> tuning.Plan:
+    """`loops`: the kernels of _conv_depthwise.py, which hold `live` registers an element."""
     outputs, kernel, stride = (numbers[i : i + 3] for i in (3, 6, 9))
     step = 1 if way == "transposed" else stride[2]
     meta: dict[str, Any] = {"C": C, **_named(numbers), "LAST": last, "STEP": step if step <= 4 and not last else 0}
     if way == "weight":
         lines = N * math.prod(outputs if last else outputs[:2])
-        plan = tuning_conv.depthwise_weight(lines, C if last else outputs[2], C, last, math.prod(kernel), device)
+        width = C if last else outputs[2]
+        plan = tuning_conv.depthwise_weight(lines, width, C, last, math.prod(kernel), device, live)
         return tuning.Plan(plan.grid, {"N": N, **meta, **plan.meta}, loops=True)
     common, largest, taps = _classes(way, numbers)
     rows, columns = (N * math.prod(largest), C) if last else (N * C * largest[0] * largest[1], largest[2])
-    plan = tuning.pool_tiles(rows, columns, device)
+    plan = tuning.pool_tiles(rows, columns, device, live)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
     meta |= {"N" + axis: n for axis, n in zip("DHW", largest, strict=True)}
     meta |= {"M": rows, "N": columns, "TRANSPOSED": way == "transposed", **plan.meta}

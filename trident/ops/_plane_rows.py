@@ -9,7 +9,7 @@ import triton.language as tl
 
 from trident.lang.lines import along, per_line
 from trident.lang.moments import HEAD, merged, shifted_moments
-from trident.lang.tile import load, row_sum
+from trident.lang.tile import load, multiple, row_sum
 
 
 @triton.jit
@@ -57,8 +57,9 @@ def _planes(row, jt, st, R, J, S, row_step, plane_step, BLOCK_J: tl.constexpr, B
 @triton.jit
 def keep_forward_kernel(
     y, mean, var, x, w, b, residual, R, J, S, C, row_step, plane_step,
-    EPS: tl.constexpr, F: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
+    EPS: tl.constexpr, F: tl.constexpr, ALIGN: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
+    S = multiple(S, ALIGN)
     row = tl.program_id(0) + tl.zeros((1, 1), tl.int64)
     planes, exist, at, inside = _planes(row, 0, 0, R, J, S, row_step, plane_step, BLOCK_J, BLOCK_S)
     b_w, b_b = parameters(w, b, planes % C, exist)
@@ -75,8 +76,9 @@ def keep_forward_kernel(
 @triton.jit
 def keep_backward_kernel(
     dx, dz, sums, dy, x, y, w, b, residual, mean, var, R, J, S, C, P, row_step, plane_step,
-    EPS: tl.constexpr, GRAD: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
+    EPS: tl.constexpr, GRAD: tl.constexpr, ALIGN: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
+    S = multiple(S, ALIGN)
     row = tl.program_id(0) + tl.zeros((1, 1), tl.int64)
     planes, exist, at, inside = _planes(row, 0, 0, R, J, S, row_step, plane_step, BLOCK_J, BLOCK_S)
     b_mean, b_rstd = load(mean + row, row < R), rstd_of(var, row, row < R, EPS)

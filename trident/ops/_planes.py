@@ -32,7 +32,7 @@ from torch import Tensor
 
 from trident.lang.lines import along, line_sum, line_tile, per_line
 from trident.lang.moments import line_moments
-from trident.lang.tile import load
+from trident.lang.tile import load, multiple
 from trident.ops import _plane_rows, _plane_samples
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
@@ -41,6 +41,12 @@ from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
+
+
+@triton.jit
+def _rows(S, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
+    """S and inner, of which ALIGN divides what is a row in memory."""
+    return (multiple(S, ALIGN), inner) if AXIS == 1 else (S, multiple(inner, ALIGN))
 
 
 @triton.jit
@@ -77,13 +83,14 @@ def _backwards():
 
 @triton.jit
 def _moments_kernel(
-    parts, x, P, S, C, inner, K, STEP, FOLD: tl.constexpr,
+    parts, x, P, S, C, inner, K, STEP, FOLD: tl.constexpr, ALIGN: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """How many elements, mean and m2 of each part, STEP chunks, of each line: parts [3, table of parts].
 
     P, S: lines and their elements, here and below, where channels are folded.
     """
+    S, inner = _rows(S, inner, ALIGN, AXIS)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     start, exist, _row, _channel, at = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
     past = tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))
@@ -122,9 +129,10 @@ def _merge_kernel(
 @triton.jit
 def _apply_kernel(
     y, mean, var, x, w, b, residual, P, S, C, K, inner,
-    FOLD: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr, CACHE: tl.constexpr,
+    FOLD: tl.constexpr, ALIGN: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    S, inner = _rows(S, inner, ALIGN, AXIS)
     start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
     s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
@@ -137,10 +145,11 @@ def _apply_kernel(
 @triton.jit
 def _sums_kernel(
     sums, dz, dy, x, y, w, b, residual, mean, var, P, S, C, K, inner, STEP,
-    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr,
+    FOLD: tl.constexpr, ALIGN: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
+    S, inner = _rows(S, inner, ALIGN, AXIS)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     start, exist, row, channel, part = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
@@ -195,9 +204,10 @@ def _means_kernel(
 @triton.jit
 def _dx_kernel(
     dx, means, dy, x, y, w, b, residual, mean, var, P, S, C, K, R, inner,
-    FOLD: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr, CACHE: tl.constexpr,
+    FOLD: tl.constexpr, ALIGN: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    S, inner = _rows(S, inner, ALIGN, AXIS)
     start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
     s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
@@ -228,6 +238,10 @@ class _View(NamedTuple):
     def lines(self) -> tuple[int, int, int]:
         """outer, N, inner of the planes as lines along S."""
         return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
+
+    def hints(self, device: torch.device) -> dict[str, int]:
+        _, S, inner = self.lines()
+        return {"FOLD": self.fold, "ALIGN": tuning.aligned(inner if inner > 1 else S, device)}
 
     def sizes(self) -> tuple[int, int, int]:
         """Lines, their elements, C."""
@@ -310,8 +324,8 @@ def forward(
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
     plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest = *v.sizes(), v.K, v.lines()[2], v.fold
-    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, CACHE=hint, **constants, **plan.meta)
+    rest, hints = (*v.sizes(), v.K, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
     return y, found_mean, found_var
 
 
@@ -319,7 +333,7 @@ def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
     plan = tuning.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
     parts = mean.new_empty(3, splits * v.P * v.fold)
-    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, FOLD=v.fold, **plan.meta)
+    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, **v.hints(x.device), **plan.meta)
     outer, J, inner = v.parts(splits)
     plan = tuning.lines(outer, J, inner, x.device, 3)
     launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
@@ -378,8 +392,8 @@ def backward(
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
     plan = tuning.plane_tiles(*v.lines(), x.device, live)
-    rest = *v.sizes(), v.K, v.R, v.lines()[2], v.fold
-    launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, CACHE=hint, **plan.meta)
+    rest, hints = (*v.sizes(), v.K, v.R, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **hints, **plan.meta)
     return dx, _some(dz, x), dw, db
 
 
@@ -405,7 +419,7 @@ def _take_sums(
     splits = plan.grid[-1]
     sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
     args = sums, dz, *saved, *v.sizes(), v.K, v.lines()[2]
-    launch(_sums_kernel, plan.grid, *args, FOLD=v.fold, EPS=eps, GRAD=grad, **plan.meta)
+    launch(_sums_kernel, plan.grid, *args, **v.hints(x.device), EPS=eps, GRAD=grad, **plan.meta)
     if means is not None or v.K is None:
         outer, J, inner = v.parts(splits)
         plan = tuning.lines(outer, J, inner, x.device, 2)

@@ -275,9 +275,9 @@ NO_CODES, PLACES, INDICES = range(3)  # of a maximum: nothing, its place in the 
 
 @tuning.heuristic
 def _plan(
-    backward: bool, planes: int, C: int, last: bool, padded: bool, device: torch.device, *sizes: int
+    backward: bool, planes: int, C: int, last: bool, padded: bool, live: int, device: torch.device, *sizes: int
 ) -> tuning.Plan:
-    """The launch of a kernel: all its sizes and flags. sizes: see `_sizes`."""
+    """The launch of a kernel: all its sizes and flags. live: registers an element; sizes: see `_sizes`."""
     L, out, window = sizes[:3], sizes[3:6], sizes[6:]
     if window:
         K, A, P, G = (window[i : i + 3] for i in (0, 3, 6, 9))
@@ -312,10 +312,10 @@ def _plan(
         rows, columns, residues, width = math.prod(out[:2]), out[2], 1, K[2]
     wide = not backward and not last and K[2] >= WIDE
     if wide:
-        tiles = tuning.wide_windows(planes * rows * columns, K[2], device)
+        tiles = tuning.wide_windows(planes * rows * columns, K[2], device, live)
         return tuning.Plan(tiles.grid, {"M": planes * rows * columns, **meta, **tiles.meta}, loops=True)
     M, N = (planes * rows * columns, C) if last else (planes * rows, columns)
-    tiles = tuning.pool_tiles(M, N, device)
+    tiles = tuning.pool_tiles(M, N, device, live)
     meta |= {"M": M, "N": N, "C": C, "LAST": last, "WIDTH": width if width <= UNROLLED else 0}
     meta |= {"STRIDE": A[2] if A[2] <= UNROLLED and not (last or uneven) else 0}
     meta |= {"ALIGN": tuning.aligned(C if last else L[2] if backward else N, device)}
@@ -384,7 +384,8 @@ def pool(
     C = x.shape[1] if last else 1
     planes = math.prod(x.shape[: x.dim() - len(size)]) // C
     numbers = _sizes(x.shape, size, window)
-    plan = _plan(False, planes, C, last, padded, x.device, *(numbers if codes == PLACES else _folded(numbers)))
+    live = tuning.registers(x.dtype, 1)
+    plan = _plan(False, planes, C, last, padded, live, x.device, *(numbers if codes == PLACES else _folded(numbers)))
     count = divisor or plan.meta.get("count")
     meta = {**plan.meta, "count": None if kind == "max" else count}
     if codes == INDICES and "W" in meta:
@@ -409,7 +410,7 @@ def _backward(
     planes = math.prod(sizes[: dy.dim() - pooled]) // C
     size = dy.shape[dy.dim() - pooled :]
     numbers = _sizes(sizes, size, window)
-    plan = _plan(True, planes, C, last, padded, dy.device, *numbers)
+    plan = _plan(True, planes, C, last, padded, tuning.registers(dy.dtype, 1), dy.device, *numbers)
     if code is not None and codes == INDICES and not few_close(window, pooled):
         T = [plan.meta.get("T" + axis, 1) for axis in "DHW"]
         if math.prod(T) <= MOST_CLASSES:
@@ -426,7 +427,7 @@ def _backward(
 
 def spread(dx: Tensor, dy: Tensor, planes: int, C: int, L: Sequence[int], outputs: Sequence[int]) -> None:
     """dx [planes, *L, C] = sums of dy [planes, *outputs, C] / window over the adaptive windows that hold an element."""
-    plan = _plan(True, planes, C, C > 1, False, dy.device, *L, *outputs)
+    plan = _plan(True, planes, C, C > 1, False, tuning.registers(dy.dtype, 1), dy.device, *L, *outputs)
     flags = {"KIND": "mean", "P": 1.0, "PADDED": False, "INDICES": False}
     launch(_backward_kernel, plan.grid, dx, dy, None, None, None, **plan.meta, **flags)
 

@@ -348,7 +348,7 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
         if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
             return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+        return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
     # 65536 float32 of x and as many of y fill half of a 1 MB cache
     # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
     if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
@@ -440,10 +440,12 @@ def _columns(K: int, most: int) -> int:
 
 
 @heuristic
-def pool_tiles(M: int, N: int, device: torch.device) -> Plan:
-    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows."""
+def pool_tiles(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows, of
+    `live` registers each."""
     if device.type == "cuda":
-        tile, widest = 1024, 128  # 8 windows a thread: the best, its code, and what is being read of each
+        # 8 windows a thread: the best, its code, and what is being read of each; 2 of float64, of which 8 spill
+        tile, widest = 1024 // power_of_2(live), 128
     else:
         tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
     block_n = min(power_of_2(N), widest)
@@ -479,11 +481,12 @@ def pooled_rows(M: int, numel: int, W: int, OW: int, device: torch.device) -> Pl
 
 
 @heuristic
-def wide_windows(M: int, K: int, device: torch.device) -> Plan:
+def wide_windows(M: int, K: int, device: torch.device, live: int = 1) -> Plan:
     """M windows with rows of K elements: BLOCK_M windows a program, walked over in steps of BLOCK_N columns."""
     gpu = device.type == "cuda"
-    tile = 2048 if gpu else 16384 if INTERPRETED else 4096  # as in `pool_tiles`; a GPU reads 16 elements a thread
-    block_n = _columns(K, 1024 if gpu else 4096)
+    # as in `pool_tiles`; a GPU reads 16 elements a thread, 4 of float64
+    tile = 2048 // power_of_2(live) if gpu else 16384 if INTERPRETED else 4096
+    block_n = _columns(K, min(tile, 1024) if gpu else 4096)
     block_m = max(1, min(tile // block_n, power_of_2(M)))
     meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
     return Plan((cdiv(M, block_m),), meta)

@@ -1,6 +1,7 @@
 """Launch shapes of convolutions (ops/_conv.py, ops/_conv_depthwise.py) and of sampling (ops/_grid_sample.py)."""
 
 import torch
+import triton
 
 from trident.runtime import tuning
 from trident.runtime.launch import INTERPRETED
@@ -18,22 +19,36 @@ def _conv_blocks(P: int, CO: int, K: int, dtype: torch.dtype, tf32: bool, device
     return tuple(max(16, min(b, power_of_2(n))) for b, n in ((block_p, P), (block_o, CO), (block_k, K)))  # type: ignore[return-value]
 
 
+MOST_GATHERED = 4096  # elements of a tile of x on a GPU: 16 a thread, each with an address; of 32 some are spilled
+
+
 def _warps(sums: int, gathered: int, least: int) -> int:
     """Of a tile of so many sums, whose x is `gathered` element by element, so many bytes: addresses take two registers
     each, and masks more, so that 128 bytes a thread spill some on sm_90."""
     return max(least, min(8, max(sums // 1024, gathered // 1024)))
 
 
+# Where the compiler knows of neither axis of a tile that it is contiguous, as of gathered ones, the lanes of a warp lie
+# along the last one since Triton 3.7, before along the first (docs/decisions/119). Drop with Triton 3.6
+TIES_GO_DOWN = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
+
+
 @heuristic
-def conv(P: int, CO: int, C: int, taps: int, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
+def conv(P: int, CO: int, C: int, taps: int, last: bool, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
     """Tiles of P positions by CO channels, summed over `taps` taps of C channels (ops/_conv.py)."""
     # channels that fill a step less than 3/4 are better walked over together with the taps
     block_p, block_o, block_k = _conv_blocks(P, CO, C * taps, dtype, tf32, device)
     flat = cdiv(C, block_k) * block_k * 3 > C * 4
-    meta = {"FLAT": flat, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
+    meta = {"FLAT": flat, "DOWN": last, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
     if device.type == "cuda":
-        # channels of one tap have addresses that differ by a number; pairs of taps and channels do not
-        meta["num_warps"] = _warps(block_p * block_o, block_p * block_k * dtype.itemsize if flat else 0, 4)
+        # lanes then lie along positions, or channels if they are last: neighbours in memory
+        meta |= {"DOWN": last != TIES_GO_DOWN, "num_warps": _warps(block_p * block_o, 0, 4)}
+        if flat:
+            # channels of one tap have addresses that differ by a number; pairs of taps and channels do not. Of tiles
+            # that are small, those of two steps ahead are spilled
+            block_k = min(block_k, MOST_GATHERED // block_p)
+            warps = _warps(block_p * block_o, block_p * block_k * dtype.itemsize, 4)
+            meta |= {"BLOCK_K": block_k, "num_warps": warps, "num_stages": 2}
     return Plan((cdiv(P, block_p) * cdiv(CO, block_o),), meta)
 
 
@@ -44,6 +59,8 @@ def conv_weight(
     """Tiles of CO channels by C channels of `taps` taps, summed over P positions in slices where tiles are few."""
     block_o, block_k, block_p = _conv_blocks(CO, C * taps, P, dtype, tf32, device)
     flat = cdiv(C, block_k) * block_k * 3 > C * 4
+    if device.type == "cuda":
+        block_p = max(16, min(block_p, MOST_GATHERED // block_k))
     walk = cdiv(C * taps, block_k) if flat else taps * cdiv(C, block_k)
     tiles, steps = cdiv(CO, block_o) * walk, cdiv(P, block_p)
     # CPU: a fixed count, so that sums do not depend on the thread count
@@ -57,11 +74,12 @@ def conv_weight(
 
 
 @heuristic
-def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torch.device) -> Plan:
+def depthwise_weight(M: int, N: int, C: int, last: bool, taps: int, device: torch.device, live: int = 1) -> Plan:
     """Sums over M rows for each of C channels, N of them side by side (`last`), else over N columns as well: programs
     over channels and slices of the tiles of [M, N]."""
     gpu = device.type == "cuda"
-    tile = 2048 if gpu else 16384 if INTERPRETED else 8192  # dy is read again for each tap: from registers, or L1
+    # dy is read again for each tap: from registers (`live` an element), or L1
+    tile = 2048 // power_of_2(live) if gpu else 16384 if INTERPRETED else 8192
     room = power_of_2(taps)
     widest = max(1, min(4096 // room, 64 if gpu else 256)) if last else 1024  # [taps, channels] stay in registers
     block_n = min(power_of_2(N), widest)

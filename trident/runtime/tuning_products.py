@@ -50,7 +50,8 @@ def matmul(
     meta = {"STEPS": each, "EVEN_K": K % block_k == 0}
     meta |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k, "GROUP_M": 8}
     if gpu:
-        meta["num_warps"] = max(4, min(8, block_m * block_n // 1024))
+        # sums of float64 take two registers each, and with 4 warps some of a result of odd rows were spilled
+        meta["num_warps"] = max(4, min(8, block_m * block_n * max(1, dtype.itemsize // 4) // 1024))
     return Plan((tiles, slices), meta)
 
 
