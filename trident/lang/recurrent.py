@@ -55,9 +55,12 @@ def lstm(a, b, c, d, s):
 def lstm_grad(dy, dc, a, b, c, d, s):
     i, f, g, o = _lstm_gates(a, b, c, d)
     t = P.tanh(f * s + i * g, 0.0, 0.0)
-    dc += P.tanh_grad(dy * o, t, 0.0, 0.0)
+    do = tl.zeros_like(o)
+    if dy is not None:  # None: h' was not used, and nothing reaches o, NaN or not
+        dc += P.tanh_grad(dy * o, t, 0.0, 0.0)
+        do = P.sigmoid_grad(dy * t, o, 0.0, 0.0)
     da, db = P.sigmoid_grad(dc * g, i, 0.0, 0.0), P.sigmoid_grad(dc * s, f, 0.0, 0.0)
-    return da, db, P.tanh_grad(dc * i, g, 0.0, 0.0), P.sigmoid_grad(dy * t, o, 0.0, 0.0), dc * f
+    return da, db, P.tanh_grad(dc * i, g, 0.0, 0.0), do, dc * f
 
 
 @triton.jit

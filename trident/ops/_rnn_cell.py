@@ -77,9 +77,10 @@ def _step_backward_kernel(
     rows, cols, inside = matrix_tile(tl.program_id(0), tl.program_id(1), M, H, BLOCK_M, BLOCK_N)
     own = rows * H + cols
     zero = tl.zeros((BLOCK_M, BLOCK_N), tl.float64 if gi.dtype.element_ty == tl.float64 else tl.float32)
-    b_dy = zero if dy is None else load(dy + own, inside)
+    b_dy = None if dy is None else load(dy + own, inside)
     if dh is not None:
-        b_dy += load(dh + own, inside)
+        b_dh = load(dh + own, inside)
+        b_dy = b_dh if dy is None else b_dy + b_dh
     b_dc = zero if dc is None else load(dc + own, inside)
     at = rows * (GATES * H) + cols
     b_s = 0.0 if s is None else load(s + own, inside)
