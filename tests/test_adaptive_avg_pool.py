@@ -47,6 +47,7 @@ def test_longest_and_uniform_windows():
             assert meta["UNIFORM"] == (len(lengths) == 1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("last", (False, True), ids=("contiguous", "channels_last"))
 @pytest.mark.parametrize(
     "shape, size",

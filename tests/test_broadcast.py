@@ -9,7 +9,6 @@ from tests.test_laws import DEVICE, close, double, run
 from trident.runtime import broadcast
 
 F = torch.nn.functional
-OTHERS = [pytest.param(dtype, marks=pytest.mark.once) for dtype in (torch.float64, torch.bfloat16)]
 
 
 class Copies(TorchDispatchMode):
@@ -75,7 +74,8 @@ def test_the_first_is_written_out_where_all_broadcast():
 WAYS = ((72,), (40, 1), (1, 1), (40, 72), (3, 1, 1), (3, 40, 1), (1, 72), (3, 1, 72))
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, *OTHERS), ids=str)
+@pytest.mark.once
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16), ids=str)
 @pytest.mark.parametrize("reduction", ("none", "mean"))
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.filterwarnings("ignore")  # kl_div: of "mean"

@@ -104,6 +104,7 @@ def test_triplets():
     alike("triplet_margin_loss", a, p[:1], n, kernel=False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("p", (0.5, 1.0, 2.0, 3.0, math.inf, -math.inf))
 @pytest.mark.parametrize("reduction", ("none", "mean", "sum"))
 def test_triplets_of_every_order(reduction, p):

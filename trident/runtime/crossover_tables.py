@@ -79,7 +79,7 @@ LEAST: dict[int, tuple[str, ...]] = {
     131072: (
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
-        *("cosine_embedding_loss", "margin_ranking_loss", "rnn_relu_cell", "rnn_tanh_cell"),
+        *("cosine_embedding_loss", "margin_ranking_loss"),
     ),
     262144: (
         *("unfold (patches)", *CONV_WIDE[1]),
@@ -100,7 +100,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("grid_sample (learns) (bilinear)", "softmax (inner) (gradient)"),
         *_each("linear_cross_entropy", "", " (each)"),
         *("adaptive_avg_pool2d (channels_last)", "adaptive_avg_pool3d", "adaptive_avg_pool3d (uneven)", "embedding"),
-        *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu"),
+        *("mean", "norm (forward alone)", "normalize (forward alone)", "reglu", "rnn_relu_cell", "rnn_tanh_cell"),
         *("batch_norm (channels last) (fused)", "layer_norm (forward alone)"),
         *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
         *_each("linear linear_activation", *BFLOAT16_ROWS),
