@@ -227,8 +227,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     if not route.to_torch(name + way, input, weight, bias, unless=None if fits else route.INVALID, work=work):
         # plain products, and so those of the gradients, may be faster in torch where the fused one is not; of few rows
         # they are: theirs are no sums along rows of w, but tiles that would be nearly empty
-        plain = activation is not None and route.to_torch(f"linear{way}", x, w, work=work)
-        in_torch = plain or way in (ONE, FEW, FEW_HALVES)
+        few = way in (ONE, FEW, FEW_HALVES)
+        in_torch = few or (activation is not None and route.to_torch(f"linear{way}", x, w, work=work))
         return apply(_Linear, x, w, b, activation, in_torch)
     if activation is None or input.numel() == 0:
         return _in_torch(input, weight, bias, activation)

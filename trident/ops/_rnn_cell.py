@@ -50,16 +50,22 @@ CELLS = {
 
 
 @triton.jit
+def _read(gi, gh, b_ih, b_hh, s, M, H, GATES: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Of this program's tile of [M, H]: where its elements and their first gates are, its mask, and a, b, c, d, s."""
+    rows, cols, inside = matrix_tile(tl.program_id(0), tl.program_id(1), M, H, BLOCK_M, BLOCK_N)
+    own, at = rows * H + cols, rows * (GATES * H) + cols
+    b_s = 0.0 if s is None else load(s + own, inside)
+    a, b, c, d = R.gates(gi, gh, b_ih, b_hh, at, cols, inside, H, GATES)
+    return own, at, inside, a, b, c, d, b_s
+
+
+@triton.jit
 def _step_kernel(
     y, c, gi, gh, b_ih, b_hh, s, M, H,
     STEP: tl.constexpr, GATES: tl.constexpr,
     ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    H = multiple(H, ALIGN)
-    rows, cols, inside = matrix_tile(tl.program_id(0), tl.program_id(1), M, H, BLOCK_M, BLOCK_N)
-    own = rows * H + cols
-    b_s = 0.0 if s is None else load(s + own, inside)
-    a, b, c_, d = R.gates(gi, gh, b_ih, b_hh, rows * (GATES * H) + cols, cols, inside, H, GATES)
+    own, _, inside, a, b, c_, d, b_s = _read(gi, gh, b_ih, b_hh, s, M, multiple(H, ALIGN), GATES, BLOCK_M, BLOCK_N)
     b_y, b_c = STEP(a, b, c_, d, b_s)
     tl.store(y + own, b_y, inside)
     if c is not None:
@@ -74,17 +80,13 @@ def _step_backward_kernel(
 ):  # fmt: skip
     """dy and dh are added; any of dy, dh, dc may be None."""
     H = multiple(H, ALIGN)
-    rows, cols, inside = matrix_tile(tl.program_id(0), tl.program_id(1), M, H, BLOCK_M, BLOCK_N)
-    own = rows * H + cols
+    own, at, inside, a, b, c, d, b_s = _read(gi, gh, b_ih, b_hh, s, M, H, GATES, BLOCK_M, BLOCK_N)
     zero = tl.zeros((BLOCK_M, BLOCK_N), tl.float64 if gi.dtype.element_ty == tl.float64 else tl.float32)
     b_dy = None if dy is None else load(dy + own, inside)
     if dh is not None:
         b_dh = load(dh + own, inside)
         b_dy = b_dh if dy is None else b_dy + b_dh
     b_dc = zero if dc is None else load(dc + own, inside)
-    at = rows * (GATES * H) + cols
-    b_s = 0.0 if s is None else load(s + own, inside)
-    a, b, c, d = R.gates(gi, gh, b_ih, b_hh, at, cols, inside, H, GATES)
     da, db, dc_, dd, b_ds = GRAD(b_dy, b_dc, a, b, c, d, b_s)
     R.store_gates(dgi, dgh, da, db, dc_, dd, at, inside, H, GATES)
     if ds is not None:

@@ -136,10 +136,10 @@ class NestEmitter:
         self.ways = WAYS if not self.brief and self.wants_ways() else 1
         outer = [d for d in range(len(self.shape) - 1, -1, -1) if d != self.vector_dim]
         outer.sort(key=self.jams)
-        jam = self.jams(outer[-1]) if outer else 1
-        self.ways = max(1, self.ways // jam)
+        self.jam = self.jams(outer[-1]) if outer else 1
+        self.ways = max(1, self.ways // self.jam)
         for reduction in self.reductions:
-            reduction.prepare(self.shape, self.ways, jam)
+            reduction.prepare(self.shape, self.ways, self.jam)
         if self.vector_dim == len(self.shape) - 2 and self.may_turn(self.vector_dim) and self.turns():
             squares(fe, self.shape, self.square)
         else:
@@ -171,8 +171,8 @@ class NestEmitter:
             self.row()
             return
         dim, rest = outer[0], outer[1:]
-        if not rest and (jam := self.jams(dim)) > 1:
-            self.each(dim, jam, False, lambda: self.rows(dim, jam))
+        if not rest and self.jam > 1:
+            self.each(dim, self.jam, False, lambda: self.rows(dim))
         else:
             self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
 
@@ -247,12 +247,12 @@ class NestEmitter:
         whole = [shape for shape in (leaf.type.shape for leaf in read) if len(shape) == len(self.shape)]
         return 2 * sum(prod(shape) for shape in whole if shape[dim] == 1) >= sum(map(prod, whole)) > 0
 
-    def rows(self, dim: int, jam: int) -> None:
+    def rows(self, dim: int) -> None:
         """`jam` rows from the one at hand on: whole vectors of all of them at once, then what is left of each."""
         b, first, found = self.b, self.index[dim], []
         for reduction in self.reductions:
             reduction.start_row()
-        for k in range(jam):
+        for k in range(self.jam):
             self.index[dim] = b.add(first, str(k))
             self.start_row()
             found.append((self.index[dim], self.row_start, *Bounds(self).find(self.row_start)))
@@ -267,7 +267,7 @@ class NestEmitter:
         def all_rows(way: int) -> None:
             for k, (self.index[dim], self.row_start, *_) in enumerate(found):
                 for reduction in self.reductions:
-                    reduction.turn(k, jam, way)
+                    reduction.turn(k, self.jam, way)
                 self.vector(known)
 
         def one_way(i: str) -> None:
