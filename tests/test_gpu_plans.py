@@ -11,11 +11,12 @@ from tests.test_laws import DEVICE, close, double, gradients_of, make, run, same
 from trident.cases import CASES
 from trident.inspect import watch
 from trident.ops import _resample
-from trident.runtime import launch, tuning, tuning_conv
+from trident.runtime import launch, tuning, tuning_conv, tuning_planes
 
 pytestmark = pytest.mark.once
 
-PLANS = ("flat", "flat_groups", "bands", "plane_rows", "plane_tiles", "line_parts", "lines", "resampled")
+PLANS = [(tuning, name) for name in ("flat", "flat_groups", "bands", "lines", "resampled")]
+PLANS += [(tuning_planes, name) for name in ("plane_rows", "plane_tiles", "line_parts")]
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
 NAMES += ("interpolate", "interpolate.bilinear", "interpolate.bicubic_less", "interpolate.trilinear", "pad")
 NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
@@ -26,8 +27,8 @@ def gpu_plans(monkeypatch, multiprocessors):
         return heuristic.__wrapped__(*(torch.device("cuda") if isinstance(a, torch.device) else a for a in args))
 
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: multiprocessors)
-    for name in PLANS:
-        monkeypatch.setattr(tuning, name, functools.partial(on_gpu, getattr(tuning, name)))
+    for module, name in PLANS:
+        monkeypatch.setattr(module, name, functools.partial(on_gpu, getattr(module, name)))
     # it keeps the plans that it has asked for
     monkeypatch.setattr(_resample, "_geometry", functools.partial(on_gpu, _resample._geometry))
 

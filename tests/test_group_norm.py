@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import trident.functional as T
 import trident.nn
 from tests.test_laws import DEVICE, close, double, run
-from trident.runtime import tuning
+from trident.runtime import tuning, tuning_planes
 
 
 @pytest.mark.parametrize("shape", ((2, 4, 5, 7), (1, 2, 300, 301)))
@@ -68,7 +68,7 @@ def test_parts_cover_a_plane(device, monkeypatch):
     """No part is empty (its moments would be 0 / 0), none is missing."""
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
     for lines in ((1, 1, 1), (1, 4096, 1), (1, 4097, 1), (3, 262144, 1), (500, 10**6, 1), (2, 8191, 3), (1, 10**6, 64)):
-        plan = tuning.line_parts(*lines, torch.device(device), 2)
+        plan = tuning_planes.line_parts(*lines, torch.device(device), 2)
         parts, chunks = plan.grid[1], -(-lines[1] // plan.meta["BLOCK_N"])
         assert (parts - 1) * plan.meta["STEP"] < chunks <= parts * plan.meta["STEP"]
 

@@ -79,9 +79,9 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         **{"grid_sample": (1.1, None)},
     },
     "taps overlap, and tiles of channels: what is gathered for each of them comes from a cache": {
-        **{"conv2d": (8.3, 3.45), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: one tap
-        **{"conv1d": (None, 1.3), "conv3d": (2.65, 2.1)},
-        **{"conv_transpose1d": (None, 1.15), "conv_transpose2d": (9.5, 1.35), "conv_transpose3d": (3.9, 2.0)},
+        **{"conv2d": (8.3, 4.9), "conv2d.silu": (1.1, 1.1), "conv2d.depthwise": (5.0, 7.0)},  # silu: one tap
+        **{"conv1d": (3.45, 1.35), "conv3d": (5.1, 2.4)},
+        **{"conv_transpose1d": (2.8, 1.15), "conv_transpose2d": (12.0, 1.4), "conv_transpose3d": (5.25, 2.2)},
     },
     "taps are written down and sorted, and a row of dy is read for each of them: no atomics": {
         **{"grid_sample": (None, 6.0), "grid_sample.bicubic": (7.0, 19.0)},

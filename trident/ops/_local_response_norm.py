@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trident.lang.lines import along, line_tile
 from trident.lang.tile import load
-from trident.runtime import recompute, route, tuning
+from trident.runtime import recompute, route, tuning, tuning_planes
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -76,7 +76,7 @@ def _forward(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple
     x = x.contiguous()
     d = torch.empty_like(x, dtype=compute_dtype(x))
     sizes = _sizes(x, size)
-    plan = tuning.plane_tiles(*sizes[:2], 1, x.device, tuning.registers(x.dtype, 3))
+    plan = tuning_planes.plane_tiles(*sizes[:2], 1, x.device, tuning.registers(x.dtype, 3))
     launch(_forward_kernel, plan.grid, found, d, x, *sizes, ALPHA=alpha, BETA=beta, K=k, **plan.meta)
     return found if found is y else y.copy_(found), d
 
@@ -86,7 +86,7 @@ def _backward(dy: Tensor, x: Tensor, y: Tensor, d: Tensor, size: int, alpha: flo
     dy, x, y = dy.contiguous(), x.contiguous(), y.contiguous()
     dx = torch.empty_like(x)
     sizes = _sizes(x, size)
-    plan = tuning.plane_tiles(*sizes[:2], 1, x.device, tuning.registers(x.dtype, 4))
+    plan = tuning_planes.plane_tiles(*sizes[:2], 1, x.device, tuning.registers(x.dtype, 4))
     launch(_backward_kernel, plan.grid, dx, dy, x, y, d, *sizes, ALPHA=alpha, BETA=beta, **plan.meta)
     return dx
 

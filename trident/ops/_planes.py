@@ -36,7 +36,7 @@ from trident.lang.tile import load, multiple
 from trident.ops import _plane_rows, _plane_samples
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
-from trident.runtime import tuning
+from trident.runtime import tuning, tuning_planes
 from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
@@ -255,7 +255,7 @@ class _View(NamedTuple):
     def samples(self, device: torch.device) -> tuning.Plan:
         """The plan of kernels for which a sample is one program's work (_plane_samples.py)."""
         assert self.K is not None
-        return tuning.plane_samples(self.P // self.C, self.S, self.C, self.K, self.fold, device)
+        return tuning_planes.plane_samples(self.P // self.C, self.S, self.C, self.K, self.fold, device)
 
     def steps(self) -> tuple[int, int]:
         """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
@@ -269,10 +269,10 @@ def _seen(groups: int, x: Tensor) -> tuple[_View, torch.memory_format]:
     form = memory_format(x)
     last = form != torch.contiguous_format
     if groups:
-        fold = tuning.folded(S, C, x.device) if last else 1
+        fold = tuning_planes.folded(S, C, x.device) if last else 1
         return _View(N * C, S, C, C // groups, N * groups, C // groups, last, fold), form
     if last or S == 1:  # [N, C] is [rows, channels] in memory, and so is [N, S, C]
-        return _View(C, N * S, C, None, C, 1, True, tuning.folded(N * S, C, x.device)), form
+        return _View(C, N * S, C, None, C, 1, True, tuning_planes.folded(N * S, C, x.device)), form
     return _View(N * C, S, C, None, C, N, False), form
 
 
@@ -306,9 +306,9 @@ def forward(
     given = mean is not None
     found_mean, found_var = (x.new_empty(0 if given else v.R, dtype=compute_dtype(x)) for _ in range(2))
     f = None if activation is None else ACTIVATIONS[activation].f
-    constants, hint = {"EPS": eps, "F": f}, tuning.store_hint(x.numel(), x.device)
+    constants, hint = {"EPS": eps, "F": f}, tuning_planes.store_hint(x.numel(), x.device)
     if not given:
-        plan = tuning.plane_rows(
+        plan = tuning_planes.plane_rows(
             v.R, v.J, v.S, v.K is None, x.device, tuning.registers(x.dtype, 2 + (residual is not None))
         )
         if not plan.loops and not v.last:
@@ -323,14 +323,14 @@ def forward(
             return y, found_mean, found_var
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
-    plan = tuning.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
+    plan = tuning_planes.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
     rest, hints = (*v.sizes(), v.K, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
     return y, found_mean, found_var
 
 
 def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
-    plan = tuning.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
+    plan = tuning_planes.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
     parts = mean.new_empty(3, splits * v.P * v.fold)
     launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, **v.hints(x.device), **plan.meta)
@@ -367,7 +367,7 @@ def backward(
     grad = None if activation is None else ACTIVATIONS[activation].grad
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
-    plan = tuning.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
+    plan = tuning_planes.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
     if not (plan.loops or v.last or given):
         sums = dw.new_empty(2, v.P) if affine else None
         args = dx, dz, sums, *saved, v.R, v.J, v.S, v.C, v.P, *v.steps()
@@ -376,8 +376,9 @@ def backward(
         if sums is not None:
             _over_samples(dw, db, sums, v)
         return dx, _some(dz, x), dw, db
-    means, hint = None if given else dw.new_empty(2, v.R), tuning.store_hint(x.numel(), x.device)
-    keeps = dz is None and activation is not None and y is None and tuning.keeps_gradient(activation, x.dtype, x.device)
+    means, hint = None if given else dw.new_empty(2, v.R), tuning_planes.store_hint(x.numel(), x.device)
+    again = dz is None and y is None  # f' is of x
+    keeps = again and activation is not None and tuning_planes.keeps_gradient(activation, x.dtype, x.device)
     if v.last and v.K is not None and not given and not (samples := v.samples(x.device)).loops:
         sums, hint = dw.new_empty(2, v.P * v.fold), "" if keeps else hint
         of_x = v.S // v.fold, v.C, v.K
@@ -391,7 +392,7 @@ def backward(
         _take_sums(means, dw if affine else None, db if affine else None, kept, saved, v, eps, grad, live)
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
-    plan = tuning.plane_tiles(*v.lines(), x.device, live)
+    plan = tuning_planes.plane_tiles(*v.lines(), x.device, live)
     rest, hints = (*v.sizes(), v.K, v.R, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **hints, **plan.meta)
     return dx, _some(dz, x), dw, db
@@ -415,7 +416,7 @@ def _take_sums(
     """Write dz, and the sums that follow from it: means [2, R], dw and db [C], each unless it is None."""
     x, w = saved[1], saved[3]
     assert x is not None
-    plan = tuning.line_parts(*v.lines(), x.device, live)
+    plan = tuning_planes.line_parts(*v.lines(), x.device, live)
     splits = plan.grid[-1]
     sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
     args = sums, dz, *saved, *v.sizes(), v.K, v.lines()[2]

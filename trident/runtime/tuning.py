@@ -9,7 +9,6 @@ import torch
 from torch import SymInt
 
 from trident.runtime.launch import INTERPRETED
-from trident.runtime.tuned import vector_bits
 
 
 class Plan(NamedTuple):
@@ -73,7 +72,7 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _few(device: torch.device, each: int) -> int:
+def few(device: torch.device, each: int) -> int:
     """Programs that each walk over many tiles. GPU: `each` per multiprocessor, which fill it. CPU: a fixed count, so
     that sums do not depend on the thread count."""
     return each * multiprocessors(device) if device.type == "cuda" else 16
@@ -174,7 +173,7 @@ def row_groups(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
     # CPU: running sums are read and written once a tile, so tall ones cost less: layer_norm's backward 512x2048 0.59 ms
     # in tiles of four rows, 1.15 ms row by row
     meta = _row_meta(M, N, device, live, 4 * CPU_ROWS)
-    most = _few(device, 4)
+    most = few(device, 4)
     return Plan((min(most, cdiv(M, meta["BLOCK_M"])),), meta)
 
 
@@ -183,9 +182,9 @@ def flat_groups(n: int, device: torch.device) -> Plan:
     """Few programs, each walking over many blocks of a flat tensor: for sums with one partial per program."""
     if device.type == "cuda":
         plan = flat(n, device)
-        return Plan((min(_few(device, 8), plan.grid[0]),), plan.meta)
+        return Plan((min(few(device, 8), plan.grid[0]),), plan.meta)
     # 4096 sums in float32 stay in the L1 cache
-    return Plan((min(_few(device, 8), cdiv(n, 4096)),), {"BLOCK": 4096})
+    return Plan((min(few(device, 8), cdiv(n, 4096)),), {"BLOCK": 4096})
 
 
 def _in_rows(plan: Plan, n: int, N: int | None) -> tuple[int, dict[str, int]]:
@@ -195,7 +194,7 @@ def _in_rows(plan: Plan, n: int, N: int | None) -> tuple[int, dict[str, int]]:
     block = meta.pop("BLOCK")
     if N is None:
         return plan.grid[0], {"BLOCK_M": 1, "BLOCK_N": block, **meta}
-    block_n = _columns(N, block)
+    block_n = columns(N, block)
     block_m = max(1, min(block // block_n, power_of_2(n // N)))
     return cdiv(n // N, block_m) * cdiv(N, block_n), {"BLOCK_M": block_m, "BLOCK_N": block_n, **meta}
 
@@ -211,7 +210,7 @@ def elements(n: int, N: int | None, device: torch.device) -> Plan:
 def element_groups(n: int, N: int | None, device: torch.device) -> Plan:
     """As `flat_groups`, for n elements in rows of N columns."""
     tiles, meta = _in_rows(flat_groups(n, device), n, N)
-    return Plan((min(_few(device, 8), tiles),), meta)
+    return Plan((min(few(device, 8), tiles),), meta)
 
 
 @heuristic
@@ -258,16 +257,6 @@ def fold(N: int, inner: int) -> int:
     return next((k for k in range(min(2048 // inner, N // 8), 1, -1) if N % k == 0), 1)
 
 
-def folded(S: int, C: int, device: torch.device) -> int:
-    """How many rows of [S, C] to see as one, whose columns then are so many channels: a power of two that divides S."""
-    # CPU: as few as make 64 columns, below which `lines` spans rows. More cost: 16x64x56x56 2.1 ms, eight folded 5.5;
-    # C = 32 two 0.9, none 1.9; C = 16 four 0.35, eight 0.38, two 0.75, none 1.43 (docs/measured.md).
-    # GPU: a tile's threads are what they are
-    if device.type == "cuda" or isinstance(S, torch.SymInt) or isinstance(C, torch.SymInt):
-        return 1
-    return next((f for f in (1, 2, 4, 8) if f * C >= 64 and S % f == 0 and (f == 1 or 32 * f <= S)), 1)
-
-
 @heuristic
 def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
     """As `lines`, for reductions: grid (tiles of lines, parts of a line), CHUNKS chunks of BLOCK_N elements a part."""
@@ -311,78 +300,8 @@ def line_groups(outer: int, N: int, device: torch.device, live: int) -> Plan:
     partial per program."""
     plan = line_tiles(outer, N, 1, device, live)
     tiles, chunks = plan.grid
-    most = _few(device, 4)
+    most = few(device, 4)
     return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": 1, **plan.meta})
-
-
-@heuristic
-def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
-    """As `line_tiles`, for kernels that keep no tile: larger ones on CPUs."""
-    if device.type == "cuda" or inner > 1:
-        return line_tiles(outer, N, inner, device, live)
-    # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
-    block_n = min(power_of_2(N), 16384)
-    block_m = min(power_of_2(outer), 32768 // block_n)
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
-    return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
-
-
-@heuristic
-def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
-    """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
-    plan = plane_tiles(outer, N, inner, device, live)
-    tiles, chunks = plan.grid
-    most = _few(device, 4)
-    step = cdiv(chunks, max(1, min(chunks, most // tiles)))
-    return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
-
-
-@heuristic
-def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live: int) -> Plan:
-    """R statistics over J planes of S elements, each one program's work: GPUs keep the planes in registers, CPUs walk
-    over them (ROWS statistics a program) in their cache. `loops` where there are too many elements, or too few rows.
-    strided: the planes of a statistic do not follow one another in memory."""
-    block_j, block_s = power_of_2(J), power_of_2(S)
-    if device.type == "cuda":
-        tile = block_j * block_s
-        if tile * live > LONGEST_ROW or (multiprocessors(device) > R and tile > 4096):
-            return Plan((1,), {}, loops=True)
-        warps = min(16, max(1, tile * power_of_2(live) // 1024))
-        return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
-    # 65536 float32 of x and as many of y fill half of a 1 MB cache
-    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
-    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
-        return Plan((1,), {}, loops=True)
-    each = max(1, min(16384 // (J * S), R))
-    block_s = min(block_s, 4096)
-    meta = {"ROWS": each, "CACHE": store_hint(R * J * S, device), "BLOCK_J": min(block_j, 16384 // block_s)}
-    return Plan((cdiv(R, each),), {**meta, "BLOCK_S": block_s})
-
-
-def store_hint(numel: int, device: torch.device) -> str:
-    """How to store a result of so many elements: past the cache, where much of it would be gone from there anyway."""
-    # CPU, 8 MB of float32: an L3 cache of 32 MB has neighbours; copying 16 MB moves 27 GB/s, past the cache 34
-    return ".cs" if device.type != "cuda" and type(numel) is int and numel >= 1 << 21 else ""
-
-
-def keeps_gradient(activation: str, dtype: torch.dtype, device: torch.device) -> bool:
-    """May f'(z) dy wait in dx, of this dtype, between two walks? On CPUs, where f' takes longer than to read it again
-    (16x64x56x56, silu on AVX2: backward 6.9 ms, so 4.6; gelu on AVX-512 3.4, so 2.6, but silu 2.2 instead of 2.0); GPUs
-    take it while they wait for memory."""
-    if device.type == "cuda" or dtype.itemsize < 4 or activation == "relu":
-        return False
-    return activation != "silu" or vector_bits() < 512
-
-
-@heuristic
-def plane_samples(N: int, S: int, C: int, K: int, fold: int, device: torch.device) -> Plan:
-    """N samples of [S, C], whose groups have K channels, each one program's work on a CPU: seen as rows of `fold` C."""
-    # enough samples to share out, which a core's part of the L3 cache holds: 2 MB of float32
-    if device.type == "cuda" or N < 8 or S * C > 1 << 19 or C * fold > 4096:
-        return Plan((1,), {}, loops=True)
-    block_m = min(power_of_2(C * fold), 1024)
-    meta = {"FOLD": fold, "BLOCK_M": block_m, "BLOCK_N": max(1, min(16384 // block_m, power_of_2(S // fold)))}
-    return Plan((N,), {**meta, "BLOCK_G": power_of_2(C // K), "BLOCK_J": power_of_2(K * fold)})
 
 
 @heuristic
@@ -395,43 +314,12 @@ def bands(M: int, N: int, by_row: bool, device: torch.device, live: int = 1) -> 
     count, steps = cdiv(M, block_m), cdiv(N, block_n)
     if not by_row:
         count, steps = steps, count
-    most = _few(device, 8)
+    most = few(device, 8)
     meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
     return Plan((count, max(1, min(steps, most // count))), meta)
 
 
-@heuristic
-def windows(n: int, C: int, KD: int, KH: int, KW: int, device: torch.device) -> Plan:
-    """Sums over n windows of at most [KD, KH, KW, C] elements: programs of (BLOCK_O windows by BLOCK_C channels, a
-    share of STEPS of the window's steps), a step being BLOCK_K columns of one row."""
-    gpu = device.type == "cuda"
-    block_c = min(power_of_2(C), 256)
-    # more than 16 channels fill a cache line, so columns are better walked over than masked
-    block_k = 1 if block_c > 16 else _columns(KW, (1024 if gpu else 4096) // block_c)
-    lanes = block_k * block_c
-    steps = KD * KH * cdiv(KW, block_k)
-    if gpu:
-        least, slice_least, enough, most_slices = 512, 2048, 2 * multiprocessors(device), 256
-        tile = 2048  # 16 elements a thread with 4 warps: four 16-byte loads of float32 in flight
-    else:
-        least, slice_least, enough, most_slices = 2048, 16384, 4, 16  # fixed: sums do not depend on the thread count
-        tile = min(16384, max(least, power_of_2(65536 // steps)))  # 64k elements a program, sums in the L1 cache
-    block_o = max(1, min(tile // lanes, power_of_2(n)))
-    while cdiv(n, block_o) * cdiv(C, block_c) < enough and block_o > 1 and block_o * lanes > least:
-        block_o //= 2
-    programs = cdiv(n, block_o) * cdiv(C, block_c)
-
-    slices = 1
-    if programs < enough:  # a slice of fewer than slice_least elements does not pay for the second launch
-        slices = max(1, min(most_slices, cdiv(2 * enough, programs), steps * block_o * lanes // slice_least))
-    each = cdiv(steps, slices)
-    meta = {"STEPS": each, "BLOCK_O": block_o, "BLOCK_K": block_k, "BLOCK_C": block_c, "UNROLL": 1}
-    if gpu:
-        meta |= {"UNROLL": 4 if each >= 8 else 1, "num_warps": max(1, min(4, block_o * lanes // 128))}
-    return Plan((programs, cdiv(steps, each)), meta)
-
-
-def _columns(K: int, most: int) -> int:
+def columns(K: int, most: int) -> int:
     """Columns of a step through rows of K: the next power of two up to 32, beyond it as many as waste least lanes."""
     if K <= 32:
         return power_of_2(K)
@@ -440,56 +328,17 @@ def _columns(K: int, most: int) -> int:
 
 
 @heuristic
-def pool_tiles(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
-    """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows, of
-    `live` registers each."""
-    if device.type == "cuda":
-        # 8 windows a thread: the best, its code, and what is being read of each; 2 of float64, of which 8 spill
-        tile, widest = 1024 // power_of_2(live), 128
-    else:
-        tile, widest = (16384 if INTERPRETED else 4096), 1024  # what was found of the windows stays in the L1 cache
-    block_n = min(power_of_2(N), widest)
-    block_m = max(1, min(tile // block_n, power_of_2(M)))
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
-    return Plan((cdiv(N, block_n) * cdiv(M, block_m),), meta)
-
-
-@heuristic
 def resampled(M: int, N: int, device: torch.device) -> Plan:
     """Programs over BLOCK_M rows by BLOCK_N columns of [M, N] (ops/_resample.py), tiles of rows one after another."""
     gpu = device.type == "cuda"
     # GPU: 8 elements a thread, and at most 128 rows, whose indices take registers; for CPUs see `flat`
     tile, most = (1024, 128) if gpu else (16384, 16384)
-    block_n = _columns(N, 1024 if gpu else 4096)
+    block_n = columns(N, 1024 if gpu else 4096)
     block_m = max(1, min(tile // block_n, power_of_2(M), most))
     meta = {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n}
     if gpu:
         meta["num_warps"] = max(1, block_m * block_n // 256)
     return Plan((cdiv(M, block_m) * cdiv(N, block_n),), meta)
-
-
-@heuristic
-def pooled_rows(M: int, numel: int, W: int, OW: int, device: torch.device) -> Plan:
-    """Programs over ROWS of M rows of windows, of an x of numel elements with rows of W, if rows are worth adding."""
-    # CPU: 512x512 -> 7 27 us where windows took 96; rows of 4096 leave the L1 cache: 6.2 ms where windows took 3.8.
-    # GPU: a program reads its windows from memory, all lanes of them; gathering has not been timed
-    if device.type == "cuda" or max(W, OW) > 2048:
-        return Plan((), {})
-    programs = max(1, min(M, numel // 32768))  # as many elements hide the index arithmetic of a program
-    rows = cdiv(M, programs)
-    return Plan((cdiv(M, rows),), {"ROWS": rows, "BLOCK_W": power_of_2(W), "BLOCK_O": power_of_2(OW)})
-
-
-@heuristic
-def wide_windows(M: int, K: int, device: torch.device, live: int = 1) -> Plan:
-    """M windows with rows of K elements: BLOCK_M windows a program, walked over in steps of BLOCK_N columns."""
-    gpu = device.type == "cuda"
-    # as in `pool_tiles`; a GPU reads 16 elements a thread, 4 of float64
-    tile = 2048 // power_of_2(live) if gpu else 16384 if INTERPRETED else 4096
-    block_n = _columns(K, min(tile, 1024) if gpu else 4096)
-    block_m = max(1, min(tile // block_n, power_of_2(M)))
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if gpu else {})}
-    return Plan((cdiv(M, block_m),), meta)
 
 
 @heuristic

@@ -1,0 +1,87 @@
+"""Launch shapes of normalisation over planes: statistics of [N, C, *L] by channels, groups or samples."""
+
+import torch
+
+from trident.runtime import tuning
+from trident.runtime.tuned import vector_bits
+from trident.runtime.tuning import Plan, aligned, cdiv, few, heuristic, power_of_2
+
+
+def folded(S: int, C: int, device: torch.device) -> int:
+    """How many rows of [S, C] to see as one, whose columns then are so many channels: a power of two that divides S."""
+    # CPU: as few as make 64 columns, below which `lines` spans rows. More cost: 16x64x56x56 2.1 ms, eight folded 5.5;
+    # C = 32 two 0.9, none 1.9; C = 16 four 0.35, eight 0.38, two 0.75, none 1.43 (docs/measured.md).
+    # GPU: a tile's threads are what they are
+    if device.type == "cuda" or isinstance(S, torch.SymInt) or isinstance(C, torch.SymInt):
+        return 1
+    return next((f for f in (1, 2, 4, 8) if f * C >= 64 and S % f == 0 and (f == 1 or 32 * f <= S)), 1)
+
+
+@heuristic
+def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `line_tiles`, for kernels that keep no tile: larger ones on CPUs."""
+    if device.type == "cuda" or inner > 1:
+        return tuning.line_tiles(outer, N, inner, device, live)
+    # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
+    block_n = min(power_of_2(N), 16384)
+    block_m = min(power_of_2(outer), 32768 // block_n)
+    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
+    return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
+
+
+@heuristic
+def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `plane_tiles`, for sums along lines: grid (tiles of lines, parts), a part being STEP chunks of BLOCK_N."""
+    plan = plane_tiles(outer, N, inner, device, live)
+    tiles, chunks = plan.grid
+    most = few(device, 4)
+    step = cdiv(chunks, max(1, min(chunks, most // tiles)))
+    return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
+
+
+@heuristic
+def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live: int) -> Plan:
+    """R statistics over J planes of S elements, each one program's work: GPUs keep the planes in registers, CPUs walk
+    over them (ROWS statistics a program) in their cache. `loops` where there are too many elements, or too few rows.
+    strided: the planes of a statistic do not follow one another in memory."""
+    block_j, block_s = power_of_2(J), power_of_2(S)
+    if device.type == "cuda":
+        tile = block_j * block_s
+        if tile * live > tuning.LONGEST_ROW or (tuning.multiprocessors(device) > R and tile > 4096):
+            return Plan((1,), {}, loops=True)
+        warps = min(16, max(1, tile * power_of_2(live) // 1024))
+        return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
+    # 65536 float32 of x and as many of y fill half of a 1 MB cache
+    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
+    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
+        return Plan((1,), {}, loops=True)
+    each = max(1, min(16384 // (J * S), R))
+    block_s = min(block_s, 4096)
+    meta = {"ROWS": each, "CACHE": store_hint(R * J * S, device), "BLOCK_J": min(block_j, 16384 // block_s)}
+    return Plan((cdiv(R, each),), {**meta, "BLOCK_S": block_s})
+
+
+def store_hint(numel: int, device: torch.device) -> str:
+    """How to store a result of so many elements: past the cache, where much of it would be gone from there anyway."""
+    # CPU, 8 MB of float32: an L3 cache of 32 MB has neighbours; copying 16 MB moves 27 GB/s, past the cache 34
+    return ".cs" if device.type != "cuda" and type(numel) is int and numel >= 1 << 21 else ""
+
+
+def keeps_gradient(activation: str, dtype: torch.dtype, device: torch.device) -> bool:
+    """May f'(z) dy wait in dx, of this dtype, between two walks? On CPUs, where f' takes longer than to read it again
+    (16x64x56x56, silu on AVX2: backward 6.9 ms, so 4.6; gelu on AVX-512 3.4, so 2.6, but silu 2.2 instead of 2.0); GPUs
+    take it while they wait for memory."""
+    if device.type == "cuda" or dtype.itemsize < 4 or activation == "relu":
+        return False
+    return activation != "silu" or vector_bits() < 512
+
+
+@heuristic
+def plane_samples(N: int, S: int, C: int, K: int, fold: int, device: torch.device) -> Plan:
+    """N samples of [S, C], whose groups have K channels, each one program's work on a CPU: seen as rows of `fold` C."""
+    # enough samples to share out, which a core's part of the L3 cache holds: 2 MB of float32
+    if device.type == "cuda" or N < 8 or S * C > 1 << 19 or C * fold > 4096:
+        return Plan((1,), {}, loops=True)
+    block_m = min(power_of_2(C * fold), 1024)
+    meta = {"FOLD": fold, "BLOCK_M": block_m, "BLOCK_N": max(1, min(16384 // block_m, power_of_2(S // fold)))}
+    return Plan((N,), {**meta, "BLOCK_G": power_of_2(C // K), "BLOCK_J": power_of_2(K * fold)})
