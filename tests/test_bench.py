@@ -1,6 +1,7 @@
 """The bench: what it must catch, what it must keep, what it must refuse."""
 
 import csv
+import dataclasses
 import random
 import subprocess
 import sys
@@ -260,6 +261,23 @@ def test_ways_share_inputs_and_slow_graphs_are_few(monkeypatch):
     made = []
     backward.call(lambda x: made.append(1) or x * 2, backward.shared())()
     assert len(made) == workloads.FEWEST_GRAPHS
+
+
+@pytest.mark.parametrize("way", workloads.WAYS)
+def test_what_a_case_takes_by_name_is_made_before(way):
+    (workload,) = workloads.select(["soft_margin_loss"], [way], torch.float32, sizes=[(7, 33)])
+    made, given = [], []
+    case = dataclasses.replace(workload.case, also=lambda x: {"target": made.append(1) or torch.ones_like(x)})
+
+    def loss(x, target):
+        given.append(target)
+        return torch.nn.functional.soft_margin_loss(x, target)
+
+    copies = workload.copies(workload.inputs())[:2]
+    call = dataclasses.replace(workload, case=case).call(loss, copies)
+    for _ in range(4):
+        call()
+    assert len(made) == len({id(target) for target in given}) == len(copies)
 
 
 def test_where_a_call_went():

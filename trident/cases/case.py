@@ -41,7 +41,8 @@ class Case:
     module: Callable[[type], torch.nn.Module] | None = None  # cls -> an instance with one input
     cls: str = ""  # its name in torch.nn and trident.nn
     takes: int = 1  # how many of the floating inputs it takes; the others are its parameters
-    also: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {}  # and what it takes by name, from the first
+    # what it takes by name too, made from the first input: by ours and reference themselves, if not handed to them
+    also: Callable[[torch.Tensor], dict[str, torch.Tensor]] = lambda x: {}
     autocast: Sequence[torch.dtype] = (torch.bfloat16, torch.float32)  # input dtypes tried under autocast
     keeps_format: bool = False  # channels_last in, channels_last out, also where torch's CUDA operator loses it
     bench: Sequence[Shape] = ()

@@ -30,7 +30,7 @@ def _loss(
     **options: object,
 ) -> Case:
     def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        return lambda x, *t: f(x, *t, **extra(x.detach()), **options)
+        return lambda x, *t, **named: f(x, *t, **(named or extra(x.detach())), **options)
 
     reduced = options.get("reduction") != "none"
     bad: Errors = (
@@ -107,7 +107,7 @@ def _vector_loss(
     """Of `count` tensors [N, D]."""
 
     def call(f: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        return lambda *x: f(*x, **extra(x[0].detach()), **kwargs)
+        return lambda *x, **named: f(*x, **(named or extra(x[0].detach())), **kwargs)
 
     bad = [torch.rand(2, 3)] * count
     named: dict[str, torch.Tensor] = extra(bad[0])
