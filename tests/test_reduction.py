@@ -8,6 +8,7 @@ import torch
 
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, floating, results, same
+from trident.ops import _reduction
 
 INF, NAN = math.inf, math.nan
 LINES = (
@@ -140,3 +141,22 @@ def test_no_warning_of_ours():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         T.var(torch.randn(4, 5, device=DEVICE), 1)
+
+
+@pytest.mark.parametrize(
+    ("dims", "dim", "apart"),
+    (
+        (4, (0, 2), True),
+        (4, (-2, 0), True),
+        (5, (0, 1, 3), True),
+        (4, (0, 3), False),
+        (4, (1, 2), False),
+        (4, 1, False),
+        (4, (), False),
+        (3, (0, 2), False),
+        (0, (), False),
+    ),
+)
+def test_extrema_over_dimensions_apart_are_a_question_of_their_own(dims, dim, apart):
+    """torch's loop over them has no vectors."""
+    assert _reduction._apart(torch.zeros([2] * dims), dim) == (" (apart)" if apart else "")

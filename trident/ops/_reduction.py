@@ -176,14 +176,20 @@ def std_mean(
 
 def amax(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The maximum; its gradient is shared by equals. Same contract as :func:`torch.amax`."""
-    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0)
+    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0, kind=_apart(input, dim))
     return torch.amax(input, dim, keepdim, **others) if y is None else y
 
 
 def amin(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The minimum; its gradient is shared by equals. Same contract as :func:`torch.amin`."""
-    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0)
+    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0, kind=_apart(input, dim))
     return torch.amin(input, dim, keepdim, **others) if y is None else y
+
+
+def _apart(input: Tensor, dim: Any) -> str:
+    """Where torch's loop has no vectors: dimensions that are no neighbours, before one that is kept."""
+    dims = _dims(input, _all(dim)) or [0]
+    return "" if dims[-1] == input.dim() - 1 or dims[-1] - dims[0] < len(dims) else " (apart)"
 
 
 def _all(dim: Any) -> Any:

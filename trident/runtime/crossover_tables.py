@@ -80,6 +80,7 @@ LEAST: dict[int, tuple[str, ...]] = {
         *("avg_pool3d", "binary_cross_entropy_with_logits", "instance_norm", "max_pool3d", "norm"),
         *("pairwise_distance", "rms_norm", "rms_norm (residual)", "softplus", "std", "var"),
         *("cosine_embedding_loss", "margin_ranking_loss"),
+        *_each("amax amin", " (apart)", f" (apart){ALONE}"),
     ),
     262144: (
         *("unfold (patches)", *CONV_WIDE[1]),
@@ -143,6 +144,7 @@ NEVER: dict[str, tuple[str, ...]] = {
         *(name for mode in MODES for name in _dims(f"{mode}_pad", (0, 1, 2, 3, 4))),
     ),
     "the gradient of its mask was measured slower": ("scaled_dot_product_attention (mask learns)",),
+    "a row is one program's work, torch's loops are every thread's": ("rms_norm (one row)",),
     "its blocks do not divide the sizes": (
         *_each("scaled_dot_product_attention", " (padded)", " (fused in torch) (padded)"),
     ),
@@ -174,7 +176,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("gelu", "linear_cross_entropy (each)", "pdist (greatest)", "shift_gelu"),
             "scaled_dot_product_attention (fused in torch)",
             *_each("max min", " (inner)", " (inner) (forward alone)"),
-            *_each("linear linear_activation", *BFLOAT16_ROWS),  # not measured
+            *_each("linear linear_activation", "", " (few rows)", *BFLOAT16_ROWS),  # not measured
         ),
     },
     # Zen 5, whose vectors of 512 bits MKL leaves alone, and whose loops are at memory speed sooner: what `python -m
@@ -208,26 +210,31 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *_each("linear linear_activation", " (few rows of bfloat16)"),  # not measured
         ),
     },
-    # Sapphire Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
+    # Sapphire and Emerald Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
     "intel": {
-        1: ("log_softmax (gradient)",),
         1024: ("local_response_norm", "normalize"),
         16384: (
             *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
-            *("rrelu", "std (forward alone)"),
+            *("rrelu", *_each("std", "", ALONE)),
         ),
         32768: ("pixel_unshuffle",),
-        131072: ("kl_div", "tanhshrink", *_each("l1_loss", "", ALONE)),
-        262144: ("embedding_bag (max)", "log_softmax", "softmin", "triplet_margin_loss"),
-        524288: _each("huber_loss mse_loss smooth_l1_loss", ALONE),
+        131072: ("l1_loss", "tanhshrink", *_each("elu selu softplus", " (gradient)")),
+        262144: (
+            *("cosine_embedding_loss", "embedding_bag (max)", "kl_div", "norm", "poisson_nll_loss", "softmin"),
+            *("swiglu", "triplet_margin_loss", "var"),
+        ),
+        524288: ("l1_loss (forward alone)", *_each("linear linear_activation", " (a row of bfloat16)")),
+        2097152: ("instance_norm",),
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
             *("l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)", "sigmoid"),
             *("silu", "softmax", "softmax (inner) (gradient)"),
+            *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
+            *_each("log_softmax", "", " (gradient)"),
         ),
         math.inf: (
             *("linear_cross_entropy (each)", "tanh"),
-            *_each("linear linear_activation", *BFLOAT16_ROWS),  # not measured
+            *_each("linear linear_activation", "", " (few rows)", " (few rows of bfloat16)"),
         ),
     },
 }
