@@ -188,8 +188,10 @@ def amin(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, 
 
 def _apart(input: Tensor, dim: Any) -> str:
     """Where torch's loop has no vectors: dimensions that are no neighbours, before one that is kept."""
-    dims = _dims(input, _all(dim)) or [0]
-    return "" if dims[-1] == input.dim() - 1 or dims[-1] - dims[0] < len(dims) else " (apart)"
+    if not isinstance(dim, (list, tuple)) or len(dim) < 2:
+        return ""
+    dims = _dims(input, dim)
+    return "" if dims is None or dims[-1] == input.dim() - 1 or dims[-1] - dims[0] < len(dims) else " (apart)"
 
 
 def _all(dim: Any) -> Any:
