@@ -212,6 +212,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
     },
     # Sapphire and Emerald Rapids: what `python -m trident tune` found, but for what an idle machine said otherwise
     "intel": {
+        32: _each("rnn_tanh rnn_relu", ALONE),
         1024: ("local_response_norm", "normalize"),
         16384: (
             *("argmin (forward alone)", "gaussian_nll_loss", "lp_pool1d", "lp_pool2d", "multilabel_soft_margin_loss"),
@@ -227,13 +228,13 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
         2097152: ("instance_norm",),
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
-            *("l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)", "sigmoid"),
-            *("silu", "softmax", "softmax (inner) (gradient)"),
+            *("gelu", "l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)"),
+            *("sigmoid", "silu", "softmax", "softmax (inner) (gradient)"),
             *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
             *_each("log_softmax", "", " (gradient)"),
         ),
         math.inf: (
-            *("linear_cross_entropy (each)", "tanh"),
+            *("grid_sample (learns) (bilinear)", "linear_cross_entropy (each)", "tanh"),
             *_each("linear linear_activation", "", " (few rows)", " (few rows of bfloat16)"),
         ),
     },
