@@ -224,7 +224,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("cosine_embedding_loss", "embedding_bag (max)", "kl_div", "norm", "poisson_nll_loss", "softmin"),
             *("swiglu", "triplet_margin_loss", "var"),
         ),
-        524288: ("l1_loss (forward alone)", *_each("linear linear_activation", " (a row of bfloat16)")),
+        524288: ("l1_loss (forward alone)",),
         2097152: ("instance_norm",),
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
@@ -235,7 +235,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
         ),
         math.inf: (
             *("grid_sample (learns) (bilinear)", "linear_cross_entropy (each)", "tanh"),
-            *_each("linear linear_activation", "", " (few rows)", " (few rows of bfloat16)"),
+            *_each("linear linear_activation", "", " (few rows)", *BFLOAT16_ROWS),
         ),
     },
 }
