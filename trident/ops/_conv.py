@@ -33,11 +33,12 @@ from trident.runtime import tuning, tuning_conv, tuning_pool
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
-# numbers that only scalars are worked out of: a variant of the kernel for each that is 1 would buy nothing
-NUMBERS = [letter + axis for letter in ("", "O", "K", "S", "P", "G", "E") for axis in "DHW"]
+# The names of `shape_numbers`, in its order. Only scalars are worked out of them: a variant of the kernel for each that
+# is 1 would buy nothing
+NUMBERS = [letter + axis for letter in ("", *"OKSPG") for axis in "DHW"]
 
 
-@triton.jit(do_not_specialize=[*NUMBERS, "N"])
+@triton.jit(do_not_specialize=[*NUMBERS, "ED", "EH", "EW", "N"])
 def _conv_kernel(
     y, z, x, w, bias, N, C, CO, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
     x_c, x_p, y_c, y_p, w_g, w_k, w_c, w_o,
@@ -109,7 +110,7 @@ def _conv_kernel(
     tl.store(y + at, b_z if F is None else F(b_z, 0.0, 0.0), in_p & in_o)
 
 
-@triton.jit(do_not_specialize=[*NUMBERS[:18], "N", "STEPS"])
+@triton.jit(do_not_specialize=[*NUMBERS, "N", "STEPS"])
 def _weight_kernel(
     dw, dy, x, N, C, CO, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, x_c, x_p, y_c, y_p, STEPS,
     PRECISION: tl.constexpr, FLAT: tl.constexpr,
@@ -158,9 +159,7 @@ def shape_numbers(
 
 
 def _named(numbers: Sequence[int]) -> dict[str, int]:
-    return {
-        letter + axis: numbers[3 * i + j] for i, letter in enumerate(("", *"OKSPG")) for j, axis in enumerate("DHW")
-    }
+    return dict(zip(NUMBERS, numbers, strict=True))
 
 
 def _strides(last: bool, channels: int, size: Sequence[int]) -> tuple[int, int]:
