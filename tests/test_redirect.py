@@ -293,6 +293,56 @@ def test_a_models_forward_is_the_scope():
     assert list(m.state_dict()) == list(plain.state_dict())
 
 
+class Seen(nn.Module):
+    """Notes whether its forward was redirected."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.seen = function, []
+
+    def forward(self, x):
+        self.seen.append(redirect.active())
+        return self.function(x)
+
+
+def test_who_gains_nothing_by_it_is_redirected_each_sixteenth_time():
+    small, large = torch.randn(4), torch.randn(1024, 1024)
+    with route.forced("auto"):
+        m, kernels = trident.optimize(Seen(F.mish)), trident.optimize(Seen(F.mish))
+        for _ in range(33):
+            torch.testing.assert_close(m(small), F.mish(small))
+        assert [at for at, seen in enumerate(m.seen) if seen] == [0, 16, 32]
+        for _ in range(3):
+            kernels(large)
+        assert kernels.seen == [True] * 3
+        kernels(small), kernels(small), kernels(large), kernels(small)  # of another size: begun anew
+        assert kernels.seen[3:] == [True, False, True, True]
+        m.seen.clear()
+        m(small), m.eval()(small), m(small), m(small.double()), m(small), m(small)
+        with torch.no_grad():
+            m(small)
+        assert m.seen == [False, True, False, True, True, False, True]
+
+
+def test_who_watches_sees_each_call():
+    m = trident.optimize(Seen(F.mish))
+    for _ in range(3):
+        m(X)
+    with route.forced("auto"), trident.enabled():
+        for _ in range(3):
+            m(X)
+    assert m.seen == [True] * 6
+
+
+def test_a_forward_that_raises_says_nothing_of_the_next():
+    m = trident.optimize(Seen(lambda x: F.mish(x).view(3)))
+    with route.forced("auto"):
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                m(X)
+    assert m.seen == [True, True] and not redirect.active()
+
+
 def test_restore_ends_it():
     m = trident.optimize(trident.optimize(model()))
     assert type(trident.restore(m)) is Model and taken(m, X) == []

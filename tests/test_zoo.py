@@ -20,6 +20,7 @@ from trident.cases.case import EVERYTHING
 from trident.optimize.logits import Logits
 from trident.runtime import route
 from trident.zoo.attention import attention
+from trident.zoo.gated import gated
 
 pytestmark = pytest.mark.once
 
@@ -190,6 +191,35 @@ def test_a_gate_that_is_none_of_ours_is_left():
         x = torch.randn(3, 16)
         expected = layer(x)
         torch.testing.assert_close(trident.optimize(layer)(x), expected)
+
+
+def test_small_calls_are_the_classs_own(monkeypatch):
+    """A next token: what the adapter is for would be torch's. The policy of the tests asks for every kernel."""
+    from transformers.models.llama import modeling_llama as llama
+
+    asked = []
+    monkeypatch.setattr(zoo.transformers, "gated", lambda act: asked.append(act) or gated(act))
+    mlp, x = llama.LlamaMLP(transformers.LlamaConfig(**SMALL)), torch.randn(1, 1, SMALL["hidden_size"])
+    expected = mlp(x)
+    trident.optimize(mlp)
+    with route.forced("auto"):
+        torch.testing.assert_close(mlp(x), expected)
+        assert asked == []
+        monkeypatch.setattr(route, "WATCHERS", [lambda *_: None])
+        torch.testing.assert_close(mlp(x), expected)
+        assert asked == [mlp.act_fn]
+    mlp(x)
+    assert asked == [mlp.act_fn] * 2
+
+
+def test_an_activation_whose_forward_was_replaced_is_called():
+    from transformers.models.llama import modeling_llama as llama
+
+    mlp = llama.LlamaMLP(transformers.LlamaConfig(**SMALL))
+    mlp.act_fn.forward = torch.tanh
+    x = torch.randn(1, 1, SMALL["hidden_size"])
+    expected = mlp(x)
+    torch.testing.assert_close(trident.optimize(mlp)(x), expected)
 
 
 def test_a_causal_model_trains_saves_and_compiles(tmp_path):

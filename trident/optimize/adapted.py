@@ -19,9 +19,11 @@ def _forward(cls: classes.Class) -> classes.Forward | None:
     adapter = zoo.adapter(cls)
     if adapter is None:
         return zoo.rewired(cls.forward)
-    ours = adapter.forward
+    ours, gains = adapter.forward, adapter.gains
 
     def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if gains is not None and args and zoo.too_small(*gains, args[0]):
+            return cls.forward(self, *args, **kwargs)
         y = ours(self, *args, **kwargs)
         return cls.forward(self, *args, **kwargs) if y is NotImplemented else y
 

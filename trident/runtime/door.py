@@ -20,7 +20,10 @@ from trident.runtime.spread import RULES, spread
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_modes, _mode_at, _compiling = redirect._len, redirect._at, torch.compiler.is_compiling
+_modes, _mode_at = redirect._len, redirect._at
+# what else compiles hands over tensors that are not PLAIN; `is_compiling` would be two calls more
+_compiling = torch.compiler.is_dynamo_compiling
+_ANY = math.inf
 
 
 class Contract(NamedTuple):
@@ -83,9 +86,10 @@ def door(name: str, function: F, theirs: Any = None) -> F:
     """`function` behind its door; theirs: torch's function of the same contract, if there is one."""
     if theirs is None or not any(crossover.least_shipped(name, how) for how in EXECUTORS.values()):
         return redirect.aside(function)
-    limits: dict[str, float] = dict.fromkeys(EXECUTORS, math.inf)  # until they are first needed
-    on_cpu = math.inf  # asked apart: to read the name of a device's type takes a fifth of a microsecond
+    limits: dict[str, float] = dict.fromkeys(EXECUTORS, _ANY)  # until they are first needed
+    on_cpu = _ANY  # asked apart: to read the name of a device's type takes a fifth of a microsecond
     contract: Contract | None = None
+    in_order = -1  # so many arguments by position, where none is named, need no look into the contract
     products = name in crossover.ASKED_BY_PRODUCTS
 
     def small(args: tuple[Any, ...]) -> bool:
@@ -94,10 +98,10 @@ def door(name: str, function: F, theirs: Any = None) -> F:
 
     def shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Does torch's function take this call as ours does? What asks for nothing that it lacks is left out."""
-        nonlocal contract, limits, on_cpu
+        nonlocal contract, limits, on_cpu, in_order
         if contract is None:  # when first needed: a hundred signatures are milliseconds of an import
             contract, limits = common(name, function, theirs), _limits(name)
-            on_cpu = limits.get("cpu", 0)
+            on_cpu, in_order = limits.get("cpu", 0), contract.positional
             if not small(args):
                 return False
         if len(args) > contract.positional:
@@ -121,17 +125,16 @@ def door(name: str, function: F, theirs: Any = None) -> F:
                 return call(*args, **kwargs)
             finally:
                 redirect._push(mode)
-        if (
-            args
-            and type(x := args[0]) in PLAIN
-            and not _compiling()
-            and x.numel() * (_rows(args) if products else 1)
-            < (on_cpu if x.is_cpu else limits.get(x.device.type, 0))  # small, without a call
-            and route.policy == "auto"
-            and not route.WATCHERS
-            and shared(args, kwargs)
-        ):
-            return theirs(*args, **kwargs)
+        if args and type(x := args[0]) in PLAIN and not _compiling():
+            least = on_cpu if x.is_cpu else limits.get(x.device.type, 0)
+            if (
+                # small, without a call; torch's at any size: without a look at it
+                (least is _ANY or x.numel() * (_rows(args) if products else 1) < least)
+                and route.policy == "auto"
+                and not route.WATCHERS
+                and ((not kwargs and len(args) <= in_order) or shared(args, kwargs))
+            ):
+                return theirs(*args, **kwargs)
         return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]

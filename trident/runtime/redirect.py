@@ -14,6 +14,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import _CheckpointFrame
 
+from trident.runtime import route
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -42,6 +44,8 @@ def _somebodys(types: Iterable[type]) -> bool:
 
 
 class Redirect(TorchFunctionMode):
+    gained = 0  # calls taken that did not go to torch after all
+
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         target = TARGETS.get(func)
         if (
@@ -51,11 +55,17 @@ class Redirect(TorchFunctionMode):
         ):
             if not _compiling() and (hooks := _top_hooks(True)) is not None:
                 _mark_checkpoint(hooks)
-            if not kwargs:
-                return target.function(*args)
-            if target.names is None or target.names.issuperset(kwargs):
-                return target.function(*args, **kwargs)
+            if not kwargs or target.names is None or target.names.issuperset(kwargs):
+                return self._taken(target.function, args, kwargs or {})
         return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _taken(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _compiling():
+            return function(*args, **kwargs)
+        before = route.ours
+        y = function(*args, **kwargs)
+        self.gained += route.ours != before
+        return y
 
 
 REDIRECT = Redirect()

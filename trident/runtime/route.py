@@ -27,6 +27,7 @@ INVALID = "torch explains what is wrong with the input"
 log = logging.getLogger("trident.route")
 Watcher = Callable[[str, tuple[Tensor | None, ...], str | None], None]
 WATCHERS: list[Watcher] = []  # told each decision: the operator, its tensors, the reason to go to torch
+ours = 0  # calls that did not go to torch; of `redirect`, which asks whether it was of use
 
 POLICIES = ("auto", "kernels", "torch")
 policy = os.environ.get("TRIDENT_ROUTE", "auto")
@@ -63,7 +64,15 @@ def to_torch(
     faster = _fast(name, tensors[0], work) if policy == "auto" and unless is None else None
     reason = unless or faster or _reason(name, tensors, mixed, dtypes)
     _tell(name, tensors, reason)
+    if reason is None and not torch.compiler.is_compiling():
+        global ours
+        ours += 1
     return reason is not None
+
+
+def watched() -> bool:
+    """Does anybody ask where calls go, or say so? Then each call is to be heard of."""
+    return policy != "auto" or bool(WATCHERS)
 
 
 def always_torchs(names: tuple[str, ...], x: Tensor) -> bool:

@@ -15,13 +15,38 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trident.runtime import crossover, route
+from trident.runtime.launch import device_type, executor
+
 
 class Adapter(NamedTuple):
-    """forward: takes the module and what its forward takes; NotImplemented sends the call to the class's own."""
+    """forward: takes the module and what its forward takes; NotImplemented sends the call to the class's own.
+
+    gains: the function of trident.functional for whose sake it is there, and how many elements that has at most for one
+    of the input. Where it would be torch's, the class's own forward is called, which asks nothing.
+    """
 
     name: str
     forward: Callable[..., Any]
     methods: tuple[str, ...] = ("forward",)  # what the digest is of; or functions of forward's own file
+    gains: tuple[str, int] | None = None
+
+
+@functools.cache
+def _least(name: str, device: str) -> float:
+    how = executor(device)
+    return 0 if how is None else crossover.least(name, how)
+
+
+def unwatched() -> bool:
+    """May a call go by unseen? Not where functions are redirected: each one of the class's own would take a microsecond
+    more than the one of ours."""
+    return not (torch.compiler.is_dynamo_compiling() or route.watched() or torch._C._len_torch_function_stack())
+
+
+def too_small(name: str, times: int, x: Any) -> bool:
+    """Is trident.functional.<name> torch's in each way of calling it, for `times` as many elements as x has?"""
+    return type(x) is torch.Tensor and unwatched() and x.numel() * times < _least(name, device_type(x))
 
 
 NAMES = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}  # what these names must be where a forward uses them

@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from trident import functional as F
-from trident.zoo.adapter import digest_of
+from trident.zoo.adapter import digest_of, unwatched
 
 Function = Callable[..., Any]
+ROTATED = 24576  # elements of q and k from which on one kernel is faster than theirs on CPUs (docs/measured.md)
 
 
 def rotary(theirs: Function) -> Function:
@@ -22,6 +23,8 @@ def rotary(theirs: Function) -> Function:
 
     @functools.wraps(theirs)
     def ours(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> Any:
+        if unwatched() and q.is_cpu and q.numel() + k.numel() < ROTATED:
+            return theirs(q, k, cos, sin, unsqueeze_dim)
         alike = q.dtype == k.dtype == cos.dtype == sin.dtype and q.dim() == k.dim() == 4 and cos.dim() == 3
         if not alike or unsqueeze_dim not in (1, 2) or cos.shape[0] not in (1, q.shape[0]) or cos.shape != sin.shape:
             return theirs(q, k, cos, sin, unsqueeze_dim)

@@ -32,9 +32,12 @@ WRITTEN = {
 
 
 def _silent(module: Any) -> bool:
-    """A module that nobody listens to."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return isinstance(module, torch.nn.Module) and not any(getattr(module, name) for name in hooks)
+    """A module that nobody listens to, and whose forward is its class's."""
+    if not isinstance(module, torch.nn.Module) or "forward" in vars(module):
+        return False
+    return not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def _exactly(module: torch.nn.Module, cls: type) -> bool:

@@ -114,7 +114,8 @@ def _routed(self: Any, hidden_states: Tensor, renormalize: bool) -> tuple[Tensor
     return logits, scores.to(logits.dtype), places
 
 
-_NORM, _MLP = Adapter("rms_norm", rms_norm), Adapter("gated_mlp", gated_mlp)
+# 8: no MLP is wider than so many times its input
+_NORM, _MLP = Adapter("rms_norm", rms_norm), Adapter("gated_mlp", gated_mlp, gains=("swiglu", 8))
 
 ADAPTERS: dict[str, Adapter] = {
     "9635bcd843f3": _NORM,  # LlamaRMSNorm and the 140 that say the same: Mistral, Mixtral, Qwen 2 and 3, Phi ...
