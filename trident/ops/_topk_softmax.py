@@ -31,12 +31,11 @@ MOST_STEPS = (
 
 
 @triton.jit
-def _exponentials(x, rows, cols, inside, N):
+def _exponentials(b_x, inside):
     """exp(x - max x), 0 outside, and their sum."""
-    b_x = load(x + rows * N + cols, inside, -float("inf"))
     top = tl.max(b_x, axis=1, keep_dims=True)
     b_e = tl.where(inside, tl.exp(b_x - top), 0.0)
-    return b_x, b_e, row_sum(b_e)
+    return b_e, row_sum(b_e)
 
 
 @triton.jit
@@ -45,19 +44,21 @@ def _forward_kernel(
     BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     rows, cols, in_m, left = row_tile(tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
-    b_x, b_e, total = _exponentials(x, rows, cols, in_m & left, N)
-    if p is not None:
-        tl.store(p + rows * N + cols, b_e / total, in_m & left)
-    b_x = tl.where(b_x != b_x, float("inf"), b_x)
     left = in_m & left
+    b_x = load(x + rows * N + cols, left, -float("inf"))
+    b_x = tl.where(b_x != b_x, float("inf"), b_x)  # NaN: first of all, and inf - inf makes its row NaN
     k = tl.arange(0, BLOCK_K)[None, :]
-    b_w, b_places = tl.zeros((BLOCK_M, BLOCK_K), b_e.dtype), tl.zeros((BLOCK_M, BLOCK_K), tl.int32)
+    if not RENORMALIZED:
+        b_e, total = _exponentials(b_x, left)
+        if p is not None:
+            tl.store(p + rows * N + cols, b_e / total, left)
+    b_top, b_places = tl.full((BLOCK_M, BLOCK_K), -float("inf"), b_x.dtype), tl.zeros((BLOCK_M, BLOCK_K), tl.int32)
     for j in range(K):
         best = tl.max(tl.where(left, b_x, -float("inf")), axis=1, keep_dims=True)
         at = tl.min(tl.where(left & (b_x == best), cols, BLOCK_N), axis=1, keep_dims=True)
-        b_w = tl.where(k == j, row_sum(tl.where(cols == at, b_e, 0.0)), b_w)
-        b_places = tl.where(k == j, at, b_places)
+        b_top, b_places = tl.where(k == j, best, b_top), tl.where(k == j, at, b_places)
         left = left & (cols != at)
+    b_w = tl.exp(b_top - tl.max(b_top, axis=1, keep_dims=True))  # only k of them, and the first is the row's maximum
     if RENORMALIZED:
         total = row_sum(b_w)
     tl.store(w + rows * K + k, b_w / total, in_m & (k < K))
@@ -75,7 +76,7 @@ def _backward_kernel(
     elif p is not None:
         b_p = load(p + rows * N + cols, in_m & in_n)
     else:
-        _, b_p, total = _exponentials(x, rows, cols, in_m & in_n, N)
+        b_p, total = _exponentials(load(x + rows * N + cols, in_m & in_n, -float("inf")), in_m & in_n)
         b_p = b_p / total
     if SCATTERED:
         k = tl.arange(0, BLOCK_K)[None, :]
