@@ -225,7 +225,8 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
             *("swiglu", "triplet_margin_loss", "var"),
         ),
         524288: ("l1_loss (forward alone)",),
-        2097152: ("instance_norm",),
+        1605632: ("instance_norm",),
+        3211264: ("group_norm",),
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
             *("gelu", "l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)"),

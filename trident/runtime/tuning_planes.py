@@ -3,7 +3,7 @@
 import torch
 
 from trident.runtime import tuning
-from trident.runtime.tuned import vector_bits
+from trident.runtime.tuned import core_cache, vector_bits
 from trident.runtime.tuning import Plan, aligned, cdiv, few, heuristic, power_of_2
 
 
@@ -51,9 +51,13 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
             return Plan((1,), {}, loops=True)
         warps = min(16, max(1, tile * power_of_2(live) // 1024))
         return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
-    # 65536 float32 of x and as many of y fill half of a 1 MB cache
-    # strided planes are better read in order: batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one
-    if J * S > 65536 or (R < 8 and J * S > 8192) or (strided and J > 1 and R * J * S > 262144):
+    # 65536 float32 of x and as many of y fill half of a 1 MB cache. There strided planes are better read in order:
+    # batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one. Two MB, Intel's since 2023, hold four times
+    # as many, strided or not: 1.67 in three, 1.33 in one, backward 3.95 and 3.1 (docs/measured.md)
+    large = core_cache() >= 2 << 20
+    if J * S > (262144 if large else 65536) or (R < 8 and J * S > 8192):
+        return Plan((1,), {}, loops=True)
+    if strided and J > 1 and R * J * S > 262144 and not large:
         return Plan((1,), {}, loops=True)
     each = max(1, min(16384 // (J * S), R))
     block_s = min(block_s, 4096)
