@@ -55,14 +55,13 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
     # batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one. Two MB, Intel's since 2023, hold four times
     # as many, strided or not: 1.67 in three, 1.33 in one, backward 3.95 and 3.1 (docs/measured.md)
     large = core_cache() >= 2 << 20
-    if J * S > (262144 if large else 65536) or (R < 8 and J * S > 8192):
+    each, most = J * S, 262144 if large else 65536
+    if each > most or (R < 8 and each > 8192) or (strided and J > 1 and R * each > 262144 and not large):
         return Plan((1,), {}, loops=True)
-    if strided and J > 1 and R * J * S > 262144 and not large:
-        return Plan((1,), {}, loops=True)
-    each = max(1, min(16384 // (J * S), R))
+    rows = max(1, min(16384 // each, R))
     block_s = min(block_s, 4096)
-    meta = {"ROWS": each, "CACHE": store_hint(R * J * S, device), "BLOCK_J": min(block_j, 16384 // block_s)}
-    return Plan((cdiv(R, each),), {**meta, "BLOCK_S": block_s})
+    meta = {"ROWS": rows, "CACHE": store_hint(R * J * S, device), "BLOCK_J": min(block_j, 16384 // block_s)}
+    return Plan((cdiv(R, rows),), {**meta, "BLOCK_S": block_s})
 
 
 def store_hint(numel: int, device: torch.device) -> str:
