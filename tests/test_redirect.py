@@ -305,7 +305,8 @@ class Seen(nn.Module):
         return self.function(x)
 
 
-def test_who_gains_nothing_by_it_is_redirected_each_sixteenth_time():
+def test_who_gains_nothing_by_it_is_redirected_each_sixteenth_time(monkeypatch):
+    monkeypatch.setattr(redirect.REDIRECT, "in_graphs", False)  # by other tests
     small, large = torch.randn(4), torch.randn(1024, 1024)
     with route.forced("auto"):
         m, kernels = trident.optimize(Seen(F.mish)), trident.optimize(Seen(F.mish))
@@ -322,6 +323,28 @@ def test_who_gains_nothing_by_it_is_redirected_each_sixteenth_time():
         with torch.no_grad():
             m(small)
         assert m.seen == [False, True, False, True, True, False, True]
+
+
+def test_a_compiled_part_stays_as_it_was_traced(monkeypatch):
+    """A graph holds what was redirected when it was traced, which no later call shows; without the mode it would be
+    traced again."""
+    monkeypatch.setattr(redirect.REDIRECT, "in_graphs", False)
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph.code)
+        return graph.forward
+
+    m = trident.optimize(Seen(torch.compile(F.mish, backend=backend)))
+    with route.forced("auto"):
+        for _ in range(4):
+            m(torch.randn(1024, 1024))
+        large = len(graphs), m.seen[:]
+        for _ in range(4):
+            m(X)
+    assert large == (1, [True] * 4) and "trident" in graphs[0]
+    assert m.seen == [True] * 8 and len(graphs) == 2  # of another size
 
 
 def test_who_watches_sees_each_call():

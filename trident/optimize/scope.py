@@ -3,7 +3,8 @@
 Redirecting takes a microsecond of each call of torch, taken or not: a twentieth of the time of a language model's next
 token, in which all of them are too small to gain. Where a whole forward gained nothing by it, those that follow and are
 asked for alike (`_asked`) run without, but each SIXTEENTH, which looks again: what a model remembers may have grown.
-Another kind of forward between them begins anew, so that a text is written the same way each time (decision 122).
+Another kind of forward between them begins anew, so that a text is written the same way each time (decision 122). Where
+parts are compiled all are redirected: a graph is traced with what is redirected in it, once.
 """
 
 from collections.abc import Iterable
@@ -65,7 +66,7 @@ def _forward(cls: classes.Class) -> classes.Forward:
     functions.fill()
 
     def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or route.watched() or redirect.active():
+        if torch.compiler.is_compiling() or route.watched() or redirect.active() or redirect.REDIRECT.in_graphs:
             return _redirected(self, cls.forward, args, kwargs)
         asked = _asked(self, (*args, *kwargs.values()))
         last = _lasts.get(self)

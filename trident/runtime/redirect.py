@@ -43,10 +43,16 @@ def _somebodys(types: Iterable[type]) -> bool:
     return any(getattr(t.__torch_function__, "__func__", t.__torch_function__) not in _NOBODYS for t in types)  # type: ignore[attr-defined]
 
 
+_tracing = torch.compiler.is_dynamo_compiling
+
+
 class Redirect(TorchFunctionMode):
     gained = 0  # calls taken that did not go to torch after all
+    in_graphs = False  # has a graph been traced under the mode? Its guards, and its calls that are ours, ask for it
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if _tracing():
+            _note_graph()
         target = TARGETS.get(func)
         if (
             target is not None
@@ -69,6 +75,15 @@ class Redirect(TorchFunctionMode):
 
 
 REDIRECT = Redirect()
+
+
+def _note_graph() -> None:
+    """Runs when a graph is traced, and is no part of it."""
+    REDIRECT.in_graphs = True
+
+
+# torch.compiler.assume_constant_result, which imports all of dynamo
+_note_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _len = torch._C._len_torch_function_stack
 _at = torch._C._get_function_stack_at

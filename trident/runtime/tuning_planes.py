@@ -53,7 +53,7 @@ def plane_rows(R: int, J: int, S: int, strided: bool, device: torch.device, live
         return Plan((R,), {"ALIGN": aligned(S, device), "BLOCK_J": block_j, "BLOCK_S": block_s, "num_warps": warps})
     # 65536 float32 of x and as many of y fill half of a 1 MB cache. There strided planes are better read in order:
     # batch_norm 16x64x56x56 forward 1.17 ms in three kernels, 1.43 in one. Two MB, Intel's since 2023, hold four times
-    # as many, strided or not: 1.67 in three, 1.33 in one, backward 3.95 and 3.1 (docs/measured.md)
+    # as many, strided or not: 1.67 in three, 1.33 in one, backward 3.95 and 1.6 (docs/measured.md)
     large = core_cache() >= 2 << 20
     each, most = J * S, 262144 if large else 65536
     if each > most or (R < 8 and each > 8192) or (strided and J > 1 and R * each > 262144 and not large):
