@@ -8,7 +8,7 @@ import torch
 
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, floating, results, same
-from trident.ops import _reduction
+from trident.runtime import route
 
 INF, NAN = math.inf, math.nan
 LINES = (
@@ -143,6 +143,14 @@ def test_no_warning_of_ours():
         T.var(torch.randn(4, 5, device=DEVICE), 1)
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The names by which operators ask whether a call is torch's."""
+    names = []
+    monkeypatch.setattr(route, "WATCHERS", [lambda name, *_: names.append(name)])
+    return names
+
+
 @pytest.mark.parametrize(
     ("dims", "dim", "apart"),
     (
@@ -157,6 +165,9 @@ def test_no_warning_of_ours():
         (0, (), False),
     ),
 )
-def test_extrema_over_dimensions_apart_are_a_question_of_their_own(dims, dim, apart):
+def test_extrema_over_dimensions_apart_are_a_question_of_their_own(asked, dims, dim, apart):
     """torch's loop over them has no vectors."""
-    assert _reduction._apart(torch.zeros([2] * dims), dim) == (" (apart)" if apart else "")
+    x = torch.zeros([2] * dims, device=DEVICE)
+    T.amax(x, dim)
+    T.amin(x.requires_grad_(), dim)
+    assert asked == (["amax (apart) (forward alone)", "amin (apart)"] if apart else ["amax (forward alone)", "amin"])

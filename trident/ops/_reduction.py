@@ -47,9 +47,15 @@ def _reduction(
     b: float = 0.0,
     unless: str | None = None,
     kind: str = "",
+    apart: bool = False,
 ) -> Any:
-    """The row of the table, or None if the call must go to torch. kind: added to the name that `tuning` knows."""
+    """The row of the table, or None if the call must go to torch.
+
+    kind: added to the name that `crossover` knows. apart: it knows dimensions apart by a name of their own.
+    """
     dims, x = _dims(input, dim), input
+    if apart and dims is not None and _apart(dims, input.dim()):
+        kind = " (apart)"
     if others:
         unless = unless or ALIASES
     elif dims is None:
@@ -176,22 +182,19 @@ def std_mean(
 
 def amax(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The maximum; its gradient is shared by equals. Same contract as :func:`torch.amax`."""
-    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0, kind=_apart(input, dim))
+    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0, apart=True)
     return torch.amax(input, dim, keepdim, **others) if y is None else y
 
 
 def amin(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The minimum; its gradient is shared by equals. Same contract as :func:`torch.amin`."""
-    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0, kind=_apart(input, dim))
+    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0, apart=True)
     return torch.amin(input, dim, keepdim, **others) if y is None else y
 
 
-def _apart(input: Tensor, dim: Any) -> str:
+def _apart(dims: list[int], D: int) -> bool:
     """Where torch's loop has no vectors: dimensions that are no neighbours, before one that is kept."""
-    if not isinstance(dim, (list, tuple)) or len(dim) < 2:
-        return ""
-    dims = _dims(input, dim)
-    return "" if dims is None or dims[-1] == input.dim() - 1 or dims[-1] - dims[0] < len(dims) else " (apart)"
+    return dims[-1] < D - 1 and dims[-1] - dims[0] >= len(dims)
 
 
 def _all(dim: Any) -> Any:
