@@ -8,16 +8,16 @@ import torch
 from tests.test_laws import DEVICE, close, double, gradients_of, run
 from trident import functional as T
 from trident.ops import _adaptive_avg_pool as pool
-from trident.runtime import tuning, tuning_pool
+from trident.runtime import tuning, tuning_windows
 
 GPU = torch.device("cuda")
 
 
 @pytest.fixture
 def gpu_plans(monkeypatch):
-    plan = tuning_pool.windows.__wrapped__
+    plan = tuning_windows.windows.__wrapped__
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
-    monkeypatch.setattr(tuning_pool, "windows", lambda *args: plan(*args[:-1], GPU))
+    monkeypatch.setattr(tuning_windows, "windows", lambda *args: plan(*args[:-1], GPU))
     monkeypatch.setattr(pool, "_geometry", pool._geometry.__wrapped__)  # nothing of this in its cache
     monkeypatch.setattr(pool._adaptive_rows, "plan", lambda *args: pool._adaptive_rows.ELSEWHERE)
 

@@ -11,7 +11,7 @@ from trident import functional as T
 from trident import nn
 from trident.ops import _conv
 from trident.ops._activation import ACTIVATIONS
-from trident.runtime import route, tuning, tuning_conv, tuning_pool
+from trident.runtime import route, tuning, tuning_conv, tuning_windows
 
 
 def inputs(x, w, dtype=torch.float32):
@@ -112,8 +112,8 @@ def test_gpu_tiles(monkeypatch, x, w, groups, last):
         return plan(*(torch.device("cuda") if isinstance(a, torch.device) else a for a in args))
 
     monkeypatch.setattr(tuning, "multiprocessors", lambda device: 132)
-    for name in ("conv", "conv_weight", "depthwise_weight", "pool_tiles"):
-        module = tuning_conv if hasattr(tuning_conv, name) else tuning_pool
+    for name in ("conv", "conv_weight", "depthwise_weight", "window_tiles"):
+        module = tuning_conv if hasattr(tuning_conv, name) else tuning_windows
         plan = getattr(module, name).__wrapped__
         monkeypatch.setattr(module, name, functools.partial(on_gpu, plan))
     monkeypatch.setattr(_conv, "_plan", _conv._plan.__wrapped__)  # not the cache

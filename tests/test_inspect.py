@@ -156,6 +156,12 @@ def test_what_a_kernel_is_the_same_for_is_no_constant():
     assert event.meta["x_p"] == 1 and dict(launched.signature)["x_p"] == "constexpr"
 
 
+def test_what_a_case_takes_by_name_is_made_before_it_is_watched():
+    case = CASES["rotary_embedding"]
+    for direction in watch.watched(case, case.bench[0], torch.bfloat16):
+        assert [event.name for event in direction.events] == ["_rotate_kernel"]
+
+
 def test_what_is_overwritten_is_not_read():
     seen = watch.Watch()
     with seen:

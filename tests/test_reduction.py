@@ -8,7 +8,8 @@ import torch
 
 import trident.functional as T
 from tests.test_laws import DEVICE, Recorder, floating, results, same
-from trident.ops import _reduction
+from trident.runtime import route
+from trident.runtime.launch import executor
 
 INF, NAN = math.inf, math.nan
 LINES = (
@@ -143,6 +144,14 @@ def test_no_warning_of_ours():
         T.var(torch.randn(4, 5, device=DEVICE), 1)
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The names by which operators ask whether a call is torch's."""
+    names = []
+    monkeypatch.setattr(route, "WATCHERS", [lambda name, *_: names.append(name)])
+    return names
+
+
 @pytest.mark.parametrize(
     ("dims", "dim", "apart"),
     (
@@ -157,6 +166,61 @@ def test_no_warning_of_ours():
         (0, (), False),
     ),
 )
-def test_extrema_over_dimensions_apart_are_a_question_of_their_own(dims, dim, apart):
+def test_extrema_over_dimensions_apart_are_a_question_of_their_own(asked, dims, dim, apart):
     """torch's loop over them has no vectors."""
-    assert _reduction._apart(torch.zeros([2] * dims), dim) == (" (apart)" if apart else "")
+    x = torch.zeros([2] * dims, device=DEVICE)
+    T.amax(x, dim)
+    T.amin(x.requires_grad_(), dim)
+    assert asked == (["amax (apart) (forward alone)", "amin (apart)"] if apart else ["amax (forward alone)", "amin"])
+
+
+HALF, BRAIN, SINGLE, DOUBLE = torch.float16, torch.bfloat16, torch.float32, torch.float64
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim", "source", "dtype", "kind"),
+    (
+        ((2, 6), 0, SINGLE, None, " (few columns)"),
+        ((2, 6), -2, BRAIN, None, " (few columns)"),
+        ((2, 31), 0, SINGLE, None, " (few columns)"),
+        ((2, 31), 0, BRAIN, DOUBLE, ""),
+        ((2, 32), 0, SINGLE, None, ""),
+        ((2, 32), 0, BRAIN, None, " (halves)"),
+        ((2, 6), 1, HALF, None, " (halves)"),
+        ((2, 6), 1, BRAIN, SINGLE, " (halves)"),
+        ((2, 6), None, SINGLE, BRAIN, " (halves)"),
+        ((2, 6), None, BRAIN, DOUBLE, ""),
+        ((), 0, SINGLE, None, ""),
+    ),
+)
+def test_products_without_vectors_are_questions_of_their_own(asked, shape, dim, source, dtype, kind):
+    """torch's loop has none, or few."""
+    x = torch.ones(shape, dtype=source, device=DEVICE)
+    T.prod(x, dim, dtype=dtype)
+    T.prod(x.requires_grad_(), dim, dtype=dtype)
+    assert asked == [f"prod{kind} (forward alone)", f"prod{kind}"]
+
+
+def test_products_of_what_lies_apart_are_plain(asked):
+    """The kernel would read a copy."""
+    T.prod(torch.ones(2, 6, dtype=BRAIN, device=DEVICE)[:, ::2], 0)
+    assert asked == ["prod (forward alone)"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "ours"),
+    (
+        ((1024, 1024), BRAIN, True),
+        ((512, 1024), BRAIN, False),
+        ((1024, 1024), SINGLE, False),
+        ((16384, 16), SINGLE, True),
+        ((8192, 16), SINGLE, False),
+    ),
+)
+def test_which_products_have_their_kernel(shape, dtype, ours):
+    """Where no gradient is to come."""
+    if executor(DEVICE) != "native":
+        pytest.skip("sizes were measured of native kernels")
+    with route.forced("auto"), Recorder() as recorder:
+        T.prod(torch.ones(shape, dtype=dtype), 0)
+    assert bool(recorder.calls) == ours

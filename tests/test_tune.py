@@ -115,6 +115,12 @@ def test_scaled(shape, elements, expected):
     assert scaled(shape, elements) == expected
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's, of functions that it calls deprecated
+def test_every_case_takes_the_smallest_of_tunes_sizes():
+    for name, case in select([]).items():
+        Trial(name, case, run.shapes(case)[-1], Settings()).torch_takes()
+
+
 def test_round_trip(file):
     tuned.write(table(), file)
     assert tuned.read(file, crossover.known) == table()

@@ -80,7 +80,7 @@ def _preferences(
     kind: str, shapes: Sequence[Shape], V: int = 33, bias: bool = False, reduction: str = "mean", beta: float = 0.3,
     smoothing: float = 0.0, gamma: float = 0.5, alpha: float | None = None, K: int = 256,
 ) -> Case:  # fmt: skip
-    """Shapes [2 B, T, K]."""
+    """Shapes [2 B, T, K]; of an odd number of sequences, as tune's small sizes have, one more: they are pairs."""
     referenced = kind in ("sigmoid", "hinge", "ipo")
 
     def reference_of(x: torch.Tensor) -> torch.Tensor | None:
@@ -113,7 +113,7 @@ def _preferences(
         return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
 
     def inputs(shape: Shape) -> list[torch.Tensor]:
-        N, L, K = shape
+        N, L, K = shape[0] + shape[0] % 2, *shape[1:]
         target = torch.randint(V, (N, L))
         target[::3, : L // 2] = -1
         return [randn(N, L, K), randn(V, K) / K**0.5, *([randn(V)] if bias else []), target]

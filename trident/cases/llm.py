@@ -19,16 +19,16 @@ def _rotary(
 ) -> Case:  # fmt: skip
     """turned: eighths of a head. half: tables have a number for each pair."""
 
-    def tables(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def tables(x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of numbers that every dtype holds exactly, no two alike: a pair's need not be one angle's."""
         L, D = x.shape[sequence], x.shape[-1] * turned // 8 // (2 if half else 1)
         at = torch.arange((x.shape[0] if batched else 1) * L * D, device=x.device).view(-1, L, D)
         cos, sin = ((at * step % 97 - 48) / 64 for step in (29, 37))
-        return tuple((t if batched else t[0]).to(x.dtype) for t in (cos, sin))
+        return {name: (t if batched else t[0]).to(x.dtype) for name, t in (("cos", cos), ("sin", sin))}
 
-    def reference(q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def reference(q: torch.Tensor, k: torch.Tensor, **named: torch.Tensor) -> tuple[torch.Tensor, ...]:
         E, R = q.shape[-1], q.shape[-1] * turned // 8
-        cos, sin = (t.unsqueeze(-5 - sequence) for t in tables(q))
+        cos, sin = (t.unsqueeze(-5 - sequence) for t in (named or tables(q)).values())
         if half:
             cos, sin = (t.repeat_interleave(2, -1) if interleaved else t.tile(2) for t in (cos, sin))
         i = torch.arange(E, device=q.device)
@@ -44,12 +44,14 @@ def _rotary(
         other[-5 - sequence] //= group
         return [randn(*shape), randn(*other)]
 
-    def ours(q: torch.Tensor, k: torch.Tensor) -> Any:
+    def ours(q: torch.Tensor, k: torch.Tensor, **named: torch.Tensor) -> Any:
         R = q.shape[-1] * turned // 8 if half else None
-        return T.rotary_embedding(q, k, *tables(q), sequence_dim=sequence, rotary_dim=R, interleaved=interleaved)
+        cos, sin = (named or tables(q)).values()
+        return T.rotary_embedding(q, k, cos, sin, sequence_dim=sequence, rotary_dim=R, interleaved=interleaved)
 
     shapes = (shape, (*shape[:-3], *(n + 40 if at == sequence + 3 else n for at, n in enumerate(shape[-3:]))))
-    return Case(ours, reference, shapes, inputs=inputs, bench=((1, 4, 16, 64), (1, 8, 256, 64), (1, 16, 2048, 128)))
+    bench = ((1, 4, 16, 64), (1, 8, 256, 64), (1, 16, 2048, 128))
+    return Case(ours, reference, shapes, inputs=inputs, also=tables, bench=bench)
 
 
 def _jsd(shapes: Sequence[Shape], beta: float, reduction: str) -> Case:

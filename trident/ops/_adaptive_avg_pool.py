@@ -28,7 +28,7 @@ from trident.ops import _adaptive_rows
 from trident.ops._pool import memory_format, spread
 from trident.ops._slices import add_slices, new_slices
 from trident.ops._windows import channels_last
-from trident.runtime import autocast, recompute, route, tuning, tuning_pool
+from trident.runtime import autocast, recompute, route, tuning, tuning_windows
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -167,7 +167,7 @@ def _geometry(
     uniform = all((A - 1) % B == 0 for A, B in ratios)
     (AD, BD), (AH, BH), (AW, BW) = ratios
 
-    plan = tuning_pool.windows(n, C, KD, KH, KW, device)
+    plan = tuning_windows.windows(n, C, KD, KH, KW, device)
     block_k = plan.meta["BLOCK_K"]
     strides = W * C, (AW if BW == 1 else 1) * C, (block_k if block_k < KW else 0) * C  # of rows, windows and steps
     most = max(plane * C, outs * C, OD * AD, OH * AH, OW * AW)
@@ -256,7 +256,7 @@ def _spread_rows(dx: Tensor, dy: Tensor, M: int, C: int, W: int, OW: int) -> Non
     """dx [M, W, C] = sums of dy [M, OW, C] / window over the windows of W that hold an element."""
     if C > 1 or OW > FEW_WINDOWS:
         return spread(dx, dy, M, C, (1, 1, W), (1, 1, OW))
-    plan, common = tuning_pool.pool_tiles(M, W, dy.device, 1), math.gcd(W, OW)
+    plan, common = tuning_windows.window_tiles(M, W, dy.device, 1), math.gcd(W, OW)
     sizes, align = (M, W, OW, W // common, OW // common), tuning.aligned(W, dy.device)
     launch(_expand_kernel, plan.grid, dx, dy, *sizes, ALIGN=align, **plan.meta)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trident.lang.tile import INTERPRETED, accumulator, load
 from trident.lang.windows import window_end, window_start
-from trident.runtime import tuning, tuning_pool
+from trident.runtime import tuning, tuning_windows
 from trident.runtime.launch import launch_planned
 
 
@@ -214,7 +214,7 @@ def plan(
         return ELSEWHERE
     AH, BH, AW, BW = (n // math.gcd(L, out) for L, out in ((H, OH), (W, OW)) for n in (L, out))
     M = numel // (H * W) * OH
-    tiles = tuning_pool.pooled_rows(M, numel, W, OW, device)
+    tiles = tuning_windows.pooled_rows(M, numel, W, OW, device)
     if not tiles.grid:
         return ELSEWHERE
     meta = {

@@ -29,7 +29,7 @@ from trident.lang.tile import accumulator, load, matrix
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._conv_depthwise import depthwise_kernel, depthwise_weight_kernel
 from trident.ops._slices import add_slices, new_slices
-from trident.runtime import tuning, tuning_conv, tuning_pool
+from trident.runtime import tuning, tuning_conv, tuning_windows
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -212,7 +212,7 @@ def _depthwise(way: str, N: int, C: int, last: bool, live: int, device: torch.de
         return tuning.Plan(plan.grid, {"N": N, **meta, **plan.meta}, loops=True)
     common, largest, taps = _classes(way, numbers)
     rows, columns = (N * math.prod(largest), C) if last else (N * C * largest[0] * largest[1], largest[2])
-    plan = tuning_pool.pool_tiles(rows, columns, device, live)
+    plan = tuning_windows.window_tiles(rows, columns, device, live)
     meta |= {"E" + axis: e for axis, e in zip("DHW", common, strict=True)}
     meta |= {"N" + axis: n for axis, n in zip("DHW", largest, strict=True)}
     meta |= {"M": rows, "N": columns, "TRANSPOSED": way == "transposed", **plan.meta}

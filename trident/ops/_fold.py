@@ -20,7 +20,7 @@ from trident.lang.conv import axis_of_class
 from trident.lang.tile import accumulator, load
 from trident.lang.windows import plane_rows
 from trident.ops._resample import WIDEST
-from trident.runtime import recompute, route, tuning, tuning_pool
+from trident.runtime import recompute, route, tuning, tuning_windows
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
 from trident.runtime.op import op
@@ -80,11 +80,11 @@ def _plan(way: str, planes: int, H: int, W: int, OH: int, OW: int, device: torch
     meta: dict[str, Any] = {"H": H, "W": W, "OH": OH, "OW": OW, **dict(zip(names, window, strict=True))}
     KH, KW, SH, SW, _, _, GH, GW = window
     if way == "unfold":
-        plan = tuning_pool.pool_tiles(planes * KH * KW * OH, OW, device, 1)
+        plan = tuning_windows.window_tiles(planes * KH * KW * OH, OW, device, 1)
         meta |= {"M": planes * KH * KW * OH, "STEP": SW if SW <= 4 else 0}
         return tuning.Plan(plan.grid, {**meta, **plan.meta})
     rows, columns = tuning.cdiv(H, SH), tuning.cdiv(W, SW)
-    plan = tuning_pool.pool_tiles(planes * rows, columns, device, 1)
+    plan = tuning_windows.window_tiles(planes * rows, columns, device, 1)
     meta |= {"M": planes * rows, "N": columns, "NH": rows, "EH": math.gcd(SH, GH), "EW": math.gcd(SW, GW)}
     return tuning.Plan((*plan.grid, SH * SW), {**meta, **plan.meta})
 

@@ -31,7 +31,7 @@ from trident.lang.tile import accumulator, load, multiple
 from trident.lang.windows import last_window, plane_rows, skipped, window_count, window_end, window_start
 from trident.ops._scatter import scatter
 from trident.ops._wide_pool import wide_forward_kernel
-from trident.runtime import recompute, tuning, tuning_pool
+from trident.runtime import recompute, tuning, tuning_windows
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -312,10 +312,10 @@ def _plan(
         rows, columns, residues, width = math.prod(out[:2]), out[2], 1, K[2]
     wide = not backward and not last and K[2] >= WIDE
     if wide:
-        tiles = tuning_pool.wide_windows(planes * rows * columns, K[2], device, live)
+        tiles = tuning_windows.wide_windows(planes * rows * columns, K[2], device, live)
         return tuning.Plan(tiles.grid, {"M": planes * rows * columns, **meta, **tiles.meta}, loops=True)
     M, N = (planes * rows * columns, C) if last else (planes * rows, columns)
-    tiles = tuning_pool.pool_tiles(M, N, device, live)
+    tiles = tuning_windows.window_tiles(M, N, device, live)
     meta |= {"M": M, "N": N, "C": C, "LAST": last, "WIDTH": width if width <= UNROLLED else 0}
     meta |= {"STRIDE": A[2] if A[2] <= UNROLLED and not (last or uneven) else 0}
     meta |= {"ALIGN": tuning.aligned(C if last else L[2] if backward else N, device)}

@@ -14,9 +14,11 @@ from trident.ops._reduce import of_sum, reduce
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 from trident.runtime.crossover_tables import ALONE
+from trident.runtime.layout import dense_strides
 
 Dim = int | Sequence[int] | None
-HALVES = (torch.float16, torch.bfloat16)
+HALVES = frozenset({torch.float16, torch.bfloat16})
+AT_ONCE = 32  # columns that torch's loop takes together (of float64 half as many), others one by one
 MOST_DIMS = 64  # torch says what it thinks of more
 ALIASES = "out=, or another library's names of the arguments"
 
@@ -47,9 +49,15 @@ def _reduction(
     b: float = 0.0,
     unless: str | None = None,
     kind: str = "",
+    apart: bool = False,
 ) -> Any:
-    """The row of the table, or None if the call must go to torch. kind: added to the name that `tuning` knows."""
+    """The row of the table, or None if the call must go to torch.
+
+    kind: added to the name that `crossover` knows. apart: it knows dimensions apart by a name of their own.
+    """
     dims, x = _dims(input, dim), input
+    if apart and dims is not None and _apart(dims, input.dim()):
+        kind = " (apart)"
     if others:
         unless = unless or ALIASES
     elif dims is None:
@@ -100,8 +108,22 @@ def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None, **others: Any
 ) -> Tensor:
     """Π x. Same contract as :func:`torch.prod`."""
-    y = _reduction("prod", "prod", input, dim, keepdim, others, dtype, unless=_one(dim, keepdim))
+    kind = _without_vectors(input, dim, dtype)
+    y = _reduction("prod", "prod", input, dim, keepdim, others, dtype, unless=_one(dim, keepdim), kind=kind)
     return torch.prod(input, **_dim(dim, keepdim), dtype=dtype, **others) if y is None else y
+
+
+def _without_vectors(x: Tensor, dim: Any, dtype: torch.dtype | None) -> str:
+    """Where torch's loop has no vectors, or few, and no copy is to be made for ours: what `crossover` calls it."""
+    of = dtype or x.dtype
+    columns = x.stride(dim) if type(dim) is int and x.layout == route.STRIDED and -x.dim() <= dim < x.dim() else 1
+    if type(columns) is int and 1 < columns < (AT_ONCE // 2 if of == torch.float64 else AT_ONCE):
+        kind = " (few columns)"
+    elif of != torch.float64 and (of in HALVES or x.dtype in HALVES):
+        kind = " (halves)"
+    else:
+        return ""
+    return kind if x.layout == route.STRIDED and x.stride() == dense_strides(x) else ""
 
 
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False, **others: Any) -> Tensor:
@@ -176,22 +198,19 @@ def std_mean(
 
 def amax(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The maximum; its gradient is shared by equals. Same contract as :func:`torch.amax`."""
-    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0, kind=_apart(input, dim))
+    y = _reduction("amax", "ends", input, _all(dim), keepdim, others, a=1.0, apart=True)
     return torch.amax(input, dim, keepdim, **others) if y is None else y
 
 
 def amin(input: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False, **others: Any) -> Tensor:
     """The minimum; its gradient is shared by equals. Same contract as :func:`torch.amin`."""
-    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0, kind=_apart(input, dim))
+    y = _reduction("amin", "ends", input, _all(dim), keepdim, others, a=-1.0, apart=True)
     return torch.amin(input, dim, keepdim, **others) if y is None else y
 
 
-def _apart(input: Tensor, dim: Any) -> str:
+def _apart(dims: list[int], D: int) -> bool:
     """Where torch's loop has no vectors: dimensions that are no neighbours, before one that is kept."""
-    if not isinstance(dim, (list, tuple)) or len(dim) < 2:
-        return ""
-    dims = _dims(input, dim)
-    return "" if dims is None or dims[-1] == input.dim() - 1 or dims[-1] - dims[0] < len(dims) else " (apart)"
+    return dims[-1] < D - 1 and dims[-1] - dims[0] >= len(dims)
 
 
 def _all(dim: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trident.lang.tile import load, multiple
 from trident.lang.windows import plane_rows
-from trident.runtime import tuning, tuning_pool
+from trident.runtime import tuning, tuning_windows
 from trident.runtime.launch import asserting, launch
 
 
@@ -102,7 +102,7 @@ def _classes(
         count = [tuning.cdiv(o - f, t) for o, f, t in zip(outputs, first, T, strict=True)]
         rows, C = planes[0] * count[0] * count[1], planes[1]
         M, N = (rows * count[2], C) if last else (rows, count[2])
-        plan = tuning_pool.pool_tiles(M, N, device, 1)
+        plan = tuning_windows.window_tiles(M, N, device, 1)
         numbers = {"N": count, "O": outputs, "F": first, "T": T}
         sizes = {key + axis: n for key, of in numbers.items() for axis, n in zip("DHW", of, strict=True)}
         align = tuning.aligned(C if last else N, device) if last or T[2] == 1 else 1  # T 1: N is OW

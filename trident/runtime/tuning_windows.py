@@ -1,4 +1,4 @@
-"""Launch shapes of pooling: windows of elements, summed or searched."""
+"""Launch shapes of windows: of elements that pooling, fold and depthwise convolutions sum, search or scatter."""
 
 import torch
 
@@ -39,7 +39,7 @@ def windows(n: int, C: int, KD: int, KH: int, KW: int, device: torch.device) -> 
 
 
 @heuristic
-def pool_tiles(M: int, N: int, device: torch.device, live: int) -> Plan:
+def window_tiles(M: int, N: int, device: torch.device, live: int) -> Plan:
     """[M, N] in tiles of windows, N side by side: one program each, which walks over the elements of its windows, of
     `live` registers each."""
     if device.type == "cuda":
@@ -69,7 +69,7 @@ def pooled_rows(M: int, numel: int, W: int, OW: int, device: torch.device) -> Pl
 def wide_windows(M: int, K: int, device: torch.device, live: int) -> Plan:
     """M windows with rows of K elements: BLOCK_M windows a program, walked over in steps of BLOCK_N columns."""
     gpu = device.type == "cuda"
-    # as in `pool_tiles`; a GPU reads 16 elements a thread, 4 of float64
+    # as in `window_tiles`; a GPU reads 16 elements a thread, 4 of float64
     tile = 2048 // power_of_2(live) if gpu else 16384 if INTERPRETED else 4096
     block_n = columns(K, min(tile, 1024) if gpu else 4096)
     block_m = max(1, min(tile // block_n, power_of_2(M)))
