@@ -29,6 +29,7 @@ OPERATORS = {
 
 # one pass of `make test` is enough for them (the one under the sanitizer): the fast code's numbers are not in question
 once = pytest.mark.once
+fast = pytest.mark.fast  # and here the other one is: the same operator is checked there with another shape or dtype
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_operator = pytest.mark.parametrize("case", OPERATORS.values(), ids=OPERATORS)
 each_value = pytest.mark.parametrize("case", VALUES.values(), ids=VALUES)
@@ -81,7 +82,8 @@ def sized() -> Iterator[Any]:
     variants at their first and their last, but not in the interpreter. EVERYTHING: every case, shape and dtype.
 
     As fast code: float32 and bfloat16 at the last, and there float16 for half of the operators, which have float32 at
-    the second, too, float64 for the others."""
+    the second, too, float64 for the others. Under the sanitizer: float32, bfloat16 at the second, and of float16 and
+    float64 the other one."""
     for number, (name, case) in enumerate(VALUES.items()):
         operator = name in OPERATORS
         if launch.INTERPRETED and not (operator or EVERYTHING):
@@ -92,15 +94,16 @@ def sized() -> Iterator[Any]:
                 dtypes = DTYPES if at == last else DTYPES[:2] if at == 1 else DTYPES[:1]
             else:
                 dtypes = DTYPES[:1] if at in (0, last) else ()
-            fast = {
-                torch.float32: at == last or (at == 1 and number % 2 == 0),
-                torch.bfloat16: at == last,
-                torch.float16: at == last and number % 2 == 0,
-                torch.float64: at == last and number % 2 == 1,
-            }
+            marks: dict[torch.dtype, Any] = dict.fromkeys(DTYPES, once)
+            if operator and at == last:
+                half, whole = (once, fast) if number % 2 else (fast, once)
+                bfloat16 = fast if last > 1 else ()
+                marks = dict(zip(DTYPES, ((), bfloat16, half, whole), strict=True))
+            elif operator and at == 1 and number % 2 == 0:
+                marks[torch.float32] = ()
             for dtype in DTYPES if EVERYTHING else dtypes:
-                marks = () if operator and (EVERYTHING or fast[dtype]) else once
-                yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}", marks=marks)
+                mark = () if operator and EVERYTHING else marks[dtype]
+                yield pytest.param(case, shape, dtype, id=f"{name}-{shape}-{dtype}", marks=mark)
 
 
 @pytest.mark.parametrize("case, shape, dtype", list(sized()))

@@ -6,6 +6,7 @@ this package's own cache, because Triton's needs an active driver and a folder i
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import asdict, dataclass
 from math import prod
@@ -117,6 +118,23 @@ def stored_bytes(ttir: str) -> int:
     return total
 
 
+@functools.cache
+def _keep_parsed() -> None:
+    """From now on Triton keeps the syntax tree of a function's text, which it parses at every call of a device
+    function otherwise: a sixth of its front end."""
+    from triton.runtime.jit import JITCallable
+
+    parse, trees = JITCallable.parse, {}
+
+    def parsed(function: Any) -> Any:
+        text = function._src
+        if text not in trees:
+            trees[text] = parse(function)
+        return trees[text]
+
+    JITCallable.parse = parsed
+
+
 def front_end(source: Any, options: Any) -> Any:
     """The TTIR module of an ASTSource, not yet optimised."""
     from triton._C.libtriton import ir
@@ -129,6 +147,7 @@ def front_end(source: Any, options: Any) -> Any:
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
+    _keep_parsed()
     with compiling_for_cpu():
         return source.make_ir(
             target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context

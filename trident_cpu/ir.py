@@ -110,10 +110,16 @@ class Function:
     loc: str = ""
 
 
+_CALLSITE = re.compile(r"callsite\((\S+|.*?) at (.*)\)$")
+_NAMED = re.compile(r'"[^"]*"\((.*)\)$')
+_PLACE = re.compile(r'"([^"]*)":(\d+):\d+')
+
+
 @dataclass
 class Module:
     functions: dict[str, Function]
     locations: dict[str, str]  # "#loc12" -> the text inside its loc(...)
+    places: dict[str, str] = field(default_factory=dict)  # what `where` has found
 
     @property
     def kernel(self) -> Function:
@@ -122,18 +128,21 @@ class Module:
 
     def where(self, op: Op) -> str:
         """The file:line of an op: the innermost frame outside Triton's own library, "" without locations."""
-        frames = self._frames(op.loc, 0)
-        own = [f for f in frames if "/triton/language/" not in f]
-        return (own or frames or [""])[0]
+        place = self.places.get(op.loc)
+        if place is None:
+            frames = self._frames(op.loc, 0)
+            own = [f for f in frames if "/triton/language/" not in f]
+            place = self.places[op.loc] = (own or frames or [""])[0]
+        return place
 
     def _frames(self, loc: str, depth: int) -> list[str]:
         if depth > 40 or not loc:
             return []
         loc = self.locations.get(loc, loc)
-        if call := re.match(r"callsite\((\S+|.*?) at (.*)\)$", loc):
+        if call := _CALLSITE.match(loc):
             return self._frames(call[1], depth + 1) + self._frames(call[2], depth + 1)
-        if named := re.match(r'"[^"]*"\((.*)\)$', loc):
+        if named := _NAMED.match(loc):
             return self._frames(named[1], depth + 1)
-        if place := re.match(r'"([^"]*)":(\d+):\d+', loc):
+        if place := _PLACE.match(loc):
             return [f"{place[1]}:{place[2]}"]
         return []

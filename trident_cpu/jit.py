@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import threading
 from typing import Any
 
-from trident_cpu.llvm_bugs import one_lane_stores
+from trident_cpu.llvm_bugs import may_store_one_lane, one_lane_stores
 
 # One compilation at a time in a process: LLVM has one context, MLIR its own locks.
 lock = threading.RLock()
@@ -77,6 +78,11 @@ def _machine(jit: bool, quick: bool = False) -> Any:
 # What a sanitised kernel gets: its checks cost more than better code would win back, and LLVM takes a quarter of the
 # time. For other kernels it is too little: without loop-invariant code motion silu takes twice as long.
 _QUICK_PASSES = ("sroa", "simplify_cfg", "instruction_combine")
+# What goes before -O1's passes over single functions. Its passes over whole modules took half of LLVM's time, mostly to
+# go over the functions once more, and made kernels no faster but those that work out places by division: fold,
+# upsampling of few pixels (docs/decisions/024).
+_WHOLE_MODULE_PASSES = ("always_inliner", "global_dead_code_eliminate")
+_DIVISION = re.compile(r" = s(?:div|rem) ")
 
 
 def _optimised(llvm_ir: str, machine: Any, triple: str, quick: bool = False) -> Any:
@@ -92,14 +98,20 @@ def _optimised(llvm_ir: str, machine: Any, triple: str, quick: bool = False) -> 
     tuning.slp_vectorization = False
     tuning.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, tuning)
-    if quick:
-        passes = llvm.create_new_module_pass_manager()
-        for name in _QUICK_PASSES:
-            getattr(passes, f"add_{name}_pass")()
-    else:
+    divides = _DIVISION.search(llvm_ir) is not None
+    if divides and not quick:
         passes = builder.getModulePassManager()
+    else:
+        passes = llvm.create_new_module_pass_manager()
+        for name in _QUICK_PASSES if quick else _WHOLE_MODULE_PASSES:
+            getattr(passes, f"add_{name}_pass")()
     passes.run(module, builder)
-    mended = one_lane_stores(str(module))
+    if not (quick or divides):
+        of_a_function = builder.getFunctionPassManager()
+        for function in module.functions:
+            if not function.is_declaration:
+                of_a_function.run(function, builder)
+    mended = one_lane_stores(str(module)) if may_store_one_lane(llvm_ir) else None
     return llvm.parse_assembly(mended) if mended else module
 
 

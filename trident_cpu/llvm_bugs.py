@@ -13,6 +13,12 @@ _MASKED_STORE = re.compile(
     r"\(<\d+ x i\d+> (?P<value>%[-\w.$]+), ptr [^,]*?(?P<pointer>[%@][-\w.$]+), <\d+ x i1> <(?P<mask>[^>]*)>\).*$",
     re.MULTILINE,
 )
+_MAY_STORE = re.compile(r"@llvm\.masked\.store\.v\d+i\d+\.p0")
+
+
+def may_store_one_lane(llvm_ir: str) -> bool:
+    """Can there be such a store in what this IR is optimised to? Printing that for a look costs LLVM's time."""
+    return _MAY_STORE.search(llvm_ir) is not None
 
 
 def one_lane_stores(optimised_ir: str) -> str | None:

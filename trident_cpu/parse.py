@@ -6,6 +6,7 @@ SSA names repeat in sibling regions, so names are resolved against a scope that 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -15,32 +16,49 @@ from trident_cpu.ir import Block, Function, Module, Op, Region, Type, Value
 VALUE = re.compile(r"%[\w$.\-]+(?:#\d+)?")
 _LOC = re.compile(r"\s?loc\(((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*)\)")
 _NEST = re.compile(r'"(?:[^"\\]|\\.)*"|->|[<({\[]|[>)}\]]|,| : ')
+_BRACKET = re.compile(r'[<({\["]')
 _RESULT = re.compile(r"(%[\w$.\-]+(?:, %[\w$.\-]+)*)(?::(\d+))? = (.*)")
 _NAME = re.compile(r'"?([a-zA-Z_][\w]*(?:\.[\w]+)+)"?')
 _ATTRS = re.compile(r"<?\{([^{}]*)\}>?\s*$")
 _INTEGER = re.compile(r"(-?\d+) : i\d+$")
 _ARRAY = re.compile(r"array<i\d+(?:: ([-\d, ]*))?>$")
 _FLAG = re.compile(r"\s*(?:overflow|fastmath)<[\w, ]*>")
+_SIZE = re.compile(r"(\d+)x")
+_ELEMENT = re.compile(r"[a-zA-Z]\w*")
+_WITH_WORDS = re.compile(r"(%\S+)((?: [a-z_]+)+)")  # tt.reshape %x allow_reorder
+_INDEXED = re.compile(r"(%[^\s\[]+)\[(%[^\s\]]+)\]")  # tt.gather %source[%indices]
+_WORD = re.compile(r"[a-z_]\w*")
+_WORD_OPERAND = re.compile(r"([a-z_]+),? ?(%\S+)")
 
 
 def parse_type(text: str, line: str = "") -> Type:
     """`tensor<4x!tt.ptr<f32>>`, `!tt.ptr<f32>`, `f32` -> Type. A layout after the element type is an error."""
-    text = text.strip()
+    found = _type(text.strip())
+    if found is None:
+        raise ParseError(line or text, f"unknown type {text!r}")
+    return found
+
+
+@functools.lru_cache(4096)  # kernels have few types and write them at every op
+def _type(text: str) -> Type | None:
     if text.startswith("tensor<"):
         body, shape = text[7:-1], []
-        while match := re.match(r"(\d+)x", body):
+        while match := _SIZE.match(body):
             shape.append(int(match[1]))
             body = body[match.end() :]
-        return Type(tuple(shape), parse_type(body, line).element)
+        of = _type(body.strip())
+        return of and Type(tuple(shape), of.element)
     if text.startswith("!tt.ptr<"):
-        return Type((), "ptr:" + parse_type(text[8:-1].split(",")[0], line).element)
-    if not re.fullmatch(r"[a-zA-Z]\w*", text):
-        raise ParseError(line or text, f"unknown type {text!r}")
-    return Type((), text)
+        of = _type(text[8:-1].split(",")[0].strip())
+        return of and Type((), "ptr:" + of.element)
+    return Type((), text) if _ELEMENT.fullmatch(text) else None
 
 
 def split_commas(text: str) -> list[str]:
     """Split at the commas outside every bracket and string."""
+    if not _BRACKET.search(text):
+        parts = [part.strip() for part in text.split(",")]
+        return parts if parts[-1] else parts[:-1]
     parts, depth, start = [], 0, 0
     for match in _NEST.finditer(text):
         token = match[0]
@@ -231,21 +249,21 @@ class Parser:
             body = body[: match.start()].strip()
         operands: list[Value] = []
         words: list[str] = []
-        for part in split_commas(_FLAG.sub("", body)):
-            if match := re.fullmatch(r"(%\S+)((?: [a-z_]+)+)", part):  # tt.reshape %x allow_reorder
+        for part in split_commas(_FLAG.sub("", body) if "<" in body else body):
+            if match := _WITH_WORDS.fullmatch(part):
                 words += match[2].split()
                 part = match[1]
             if part.startswith("%"):
-                indexed = re.fullmatch(r"(%[^\s\[]+)\[(%[^\s\]]+)\]", part)  # tt.gather %source[%indices]
+                indexed = _INDEXED.fullmatch(part)
                 names = indexed.groups() if indexed else (part,)
                 if not all(VALUE.fullmatch(n) for n in names):
                     raise ParseError(line, f"operand {part!r}")
                 operands += [self.use(n, line) for n in names]
             elif "=" in part:
                 attrs.update(parse_attributes(part))
-            elif re.fullmatch(r"[a-z_]\w*", part):
+            elif _WORD.fullmatch(part):
                 words.append(part)
-            elif match := re.fullmatch(r"([a-z_]+),? ?(%\S+)", part):
+            elif match := _WORD_OPERAND.fullmatch(part):
                 words.append(match[1])
                 operands.append(self.use(match[2], line))
             else:

@@ -13,7 +13,7 @@ import triton.language as tl
 
 import trident_cpu
 from trident_cpu import jit
-from trident_cpu.llvm_bugs import one_lane_stores
+from trident_cpu.llvm_bugs import may_store_one_lane, one_lane_stores
 
 
 @triton.jit
@@ -53,6 +53,7 @@ def test_only_one_lane_is_rewritten():
     assert one_lane_stores(SOURCE.replace("MASK", mask())) is None
     mended = one_lane_stores(SOURCE.replace("MASK", mask(3)))
     assert "extractelement <16 x i8> %thin, i64 3" in mended and "call void" not in mended
+    assert may_store_one_lane(SOURCE) and not may_store_one_lane(HALF)
 
 
 def test_detour_is_still_needed():

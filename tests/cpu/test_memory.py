@@ -16,7 +16,7 @@ def some(n: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.randint(0, 2 if dtype == torch.bool else 100, (n,)).to(dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "low", "high", "other"])  # one of them is 1 at times, by chance
 def copy_kernel(x, y, n, s_x, s_y, low, high, other, BLOCK: tl.constexpr, S: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b_x = tl.load(x + at * s_x * S, (at >= low) & (at < high), other=other)

@@ -298,7 +298,8 @@ class FunctionEmitter:
         self.body()
         offsets, used = self.arena.layout()
         result = "void" if not types else types[0] if len(types) == 1 else "{ " + ", ".join(types) + " }"
-        lines = [f"define internal {result} {symbol}({', '.join([*params, GRID])}) #0 {{", "entry:"]
+        inlined = "alwaysinline " if self.function is self.state.module.kernel else ""  # into the loop over programs
+        lines = [f"define internal {result} {symbol}({', '.join([*params, GRID])}) {inlined}#0 {{", "entry:"]
         lines += [*self.b.allocas, *offsets, *self.b.lines, "leave:"]
         lines += self.return_lines(types, result)
         return "\n".join([*lines, "}"]).replace("%frame", str(used)), used
