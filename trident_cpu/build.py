@@ -6,8 +6,9 @@ this package's own cache, because Triton's needs an active driver and a folder i
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -118,21 +119,27 @@ def stored_bytes(ttir: str) -> int:
     return total
 
 
-@functools.cache
-def _keep_parsed() -> None:
-    """From now on Triton keeps the syntax tree of a function's text, which it parses at every call of a device
-    function otherwise: a sixth of its front end."""
+_trees: dict[str, Any] = {}  # text of a function -> its syntax tree
+
+
+@contextlib.contextmanager
+def _parsing_once() -> Iterator[None]:
+    """Triton parses a device function's text at every call of it, a sixth of its front end. Under `jit.lock`."""
     from triton.runtime.jit import JITCallable
 
-    parse, trees = JITCallable.parse, {}
+    parse = JITCallable.parse
 
     def parsed(function: Any) -> Any:
         text = function._src
-        if text not in trees:
-            trees[text] = parse(function)
-        return trees[text]
+        if text not in _trees:
+            _trees[text] = parse(function)
+        return _trees[text]
 
     JITCallable.parse = parsed
+    try:
+        yield
+    finally:
+        JITCallable.parse = parse
 
 
 def front_end(source: Any, options: Any) -> Any:
@@ -147,8 +154,7 @@ def front_end(source: Any, options: Any) -> Any:
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
-    _keep_parsed()
-    with compiling_for_cpu():
+    with compiling_for_cpu(), _parsing_once():
         return source.make_ir(
             target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context
         )
