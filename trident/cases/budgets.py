@@ -29,22 +29,6 @@ def spills(case: str, kernel: str, target: str) -> int:
     return found.most if found else 0
 
 
-_GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-
-# (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
-# in whole segments of 16
-NARROW: dict[tuple[str, str], str] = {
-    **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
-    **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-}
-
-
-def narrow(case: str, kernel: str, operand: str) -> str | None:
-    """Why an operand may be accessed in less than 16 bytes a thread; None if it may not."""
-    return NARROW.get((case, kernel)) or NARROW.get((case.split(".")[0], kernel))
-
-
 class Bytes(NamedTuple):
     most: float  # counted bytes over compulsory ones, without partial results
     reason: str
