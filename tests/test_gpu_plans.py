@@ -65,6 +65,8 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     "max_pool2d.indices": lambda W: (2, 3, 7, 2 * W),
     **dict.fromkeys(("adaptive_avg_pool2d.more", "max_unpool2d"), lambda W: (2, 3, 4, W)),
     **dict.fromkeys(("adaptive_avg_pool3d", "max_unpool3d", "max_pool3d"), lambda W: (1, 2, 4, 5, W)),
+    **dict.fromkeys(("conv2d", "conv2d.silu"), lambda W: (2, 3, 3, W)),
+    **{"conv2d.depthwise": lambda W: (2, 6, 3, W), "conv2d.depthwise_stride": lambda W: (2, 6, 5, 2 * W)},
 }
 
 
@@ -101,7 +103,8 @@ CHANNELS = (4, 8, 12, 16, 24, 36, 64) if EVERYTHING else (8, 12, 16, 24, 36)  # 
 
 
 @pytest.mark.parametrize(
-    "name", ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d", "batch_norm")
+    "name",
+    ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "max_pool2d", "batch_norm", "conv2d.silu"),
 )
 @pytest.mark.parametrize("C", CHANNELS)
 def test_what_divides_channels_is_so(name, C):
@@ -112,6 +115,19 @@ def test_what_divides_channels_is_so(name, C):
     with watch.planned_for_gpus(launch.launch):
         actual = run(case.ours, inputs)
     close(actual, run(case.reference, double(inputs), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize("stride", (1, 2))
+@pytest.mark.parametrize("C", (12, 24))
+def test_what_divides_channels_of_a_depthwise_convolution_is_so(C, stride):
+    x = torch.randn(2, C, 5, 6, device=DEVICE).contiguous(memory_format=torch.channels_last).requires_grad_()
+    inputs = [x, torch.randn(C, 1, 3, 3, device=DEVICE, requires_grad=True)]
+    ours, reference = (
+        functools.partial(of.conv2d, stride=stride, padding=1, groups=C) for of in (T, torch.nn.functional)
+    )
+    with watch.planned_for_gpus(launch.launch):
+        actual = run(ours, inputs)
+    close(actual, run(reference, double(inputs), gradients_of(actual[0])), torch.float32, 60)
 
 
 @pytest.mark.parametrize("down", (False, True))

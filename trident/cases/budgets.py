@@ -15,7 +15,7 @@ _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtim
 
 # (case or its name before the dot, kernel, target)
 SPILLS: dict[tuple[str, str, str], Spills] = {
-    ("conv2d.depthwise_stride", "depthwise_kernel", "sm_80"): Spills(2, _PARKED),
+    ("conv2d.depthwise_stride", "depthwise_weight_kernel", "sm_80"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
     ("scaled_dot_product_attention", "keys_kernel", "gfx942"): Spills(200, _NOT_TUNED),
@@ -27,22 +27,6 @@ def spills(case: str, kernel: str, target: str) -> int:
     """The most that a kernel may have."""
     found = SPILLS.get((case, kernel, target)) or SPILLS.get((case.split(".")[0], kernel, target))
     return found.most if found else 0
-
-
-_GATHERED = "places are quotients of run-time sizes, moved by taps; on GPUs convolutions are torch's"
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-
-# (case or its name before the dot, kernel) -> why operands are accessed in less than 16 bytes a thread though they lie
-# in whole segments of 16
-NARROW: dict[tuple[str, str], str] = {
-    **{(name, kernel): _GATHERED for name in _CONVOLUTIONS for kernel in ("_conv_kernel", "_weight_kernel")},
-    **{("conv2d.depthwise", kernel): _GATHERED for kernel in ("depthwise_kernel", "depthwise_weight_kernel")},
-}
-
-
-def narrow(case: str, kernel: str, operand: str) -> str | None:
-    """Why an operand may be accessed in less than 16 bytes a thread; None if it may not."""
-    return NARROW.get((case, kernel)) or NARROW.get((case.split(".")[0], kernel))
 
 
 class Bytes(NamedTuple):

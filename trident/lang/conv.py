@@ -11,6 +11,8 @@ outputs which tap k0 reaches, moved by e. Where e is not 0, or there is no tap k
 import triton
 import triton.language as tl
 
+from trident.lang.tile import multiple
+
 
 @triton.jit
 def axis_of_class(cls, OUT, K, S, P, G, E, TRANSPOSED: tl.constexpr):
@@ -30,14 +32,27 @@ def axis_of_class(cls, OUT, K, S, P, G, E, TRANSPOSED: tl.constexpr):
 
 @triton.jit
 def positions(begin, PLANE, HW, W, BLOCK: tl.constexpr, AXIS: tl.constexpr):
-    """BLOCK positions from `begin` (int64) on, in planes of PLANE = D HW: their planes (int64), d, h and w, along AXIS.
+    """BLOCK positions from `begin` (int64) on, in planes of PLANE = D HW, along AXIS: their planes (int64), places in
+    them, d, h and w. Of places the compiler knows that they are neighbours, of what quotients are put together to not.
 
     A 64-bit division is slow: one for the tile, then 32-bit ones for its positions.
     """
     plane = begin // PLANE
     at = (begin - plane * PLANE).to(tl.int32) + tl.arange(0, BLOCK)
     at = at[:, None] if AXIS == 0 else at[None, :]
-    return plane + at // PLANE, at % PLANE // HW, at % HW // W, at % W
+    return plane + at // PLANE, at % PLANE, at % PLANE // HW, at % HW // W, at % W
+
+
+@triton.jit
+def hinted(C, CO, PLANE, LAST: tl.constexpr, ALIGN: tl.constexpr):
+    """The sizes that are rows in memory, of which ALIGN divides C, and CO if LAST, else PLANE; or is None."""
+    if ALIGN is not None:
+        C = multiple(C, ALIGN[0])
+        if LAST:
+            CO = multiple(CO, ALIGN[1])
+        else:
+            PLANE = multiple(PLANE, ALIGN[1])
+    return C, CO, PLANE
 
 
 @triton.jit

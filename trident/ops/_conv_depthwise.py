@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from trident.lang.conv import axis_of_class
-from trident.lang.tile import accumulator, load
+from trident.lang.tile import accumulator, load, multiple
 from trident.lang.windows import plane_rows
 
 
@@ -54,15 +54,21 @@ SCALARS = ["OD", "KD", "SD", "PD", "GD", "ED", "PH", "PW", "EH", "EW"]
 def depthwise_kernel(
     y, z, x, w, bias, M, N, C, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, ED, EH, EW,
     ND, NH, NW, w_c, w_k,
-    F: tl.constexpr, TRANSPOSED: tl.constexpr, LAST: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    F: tl.constexpr, TRANSPOSED: tl.constexpr, LAST: tl.constexpr, ALIGN: tl.constexpr, STEP: tl.constexpr,
+    WIDTH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """y [.., OD, OH, OW] = F(z), z = x convolved with w, plus bias; bias, z and F may be None.
 
     M rows and N columns of the largest class, which has [ND, NH, NW] outputs of a plane. w_c, w_k: from channel to
     channel and from tap to tap. STEP: the distance in x of neighbouring outputs along W, WIDTH: the most taps that a
-    class has along W, each 0 where only known at run time. Grid: tiles; classes.
+    class has along W, each 0 where only known at run time. ALIGN divides OW or, with LAST, C. Grid: tiles; classes.
     """
+    if LAST:
+        C = multiple(C, ALIGN)
+    else:
+        OW = multiple(OW, ALIGN)
+    if LAST or not TRANSPOSED:  # then N is the one or the other
+        N = multiple(N, ALIGN)
     cls = tl.program_id(1)
     d_0, _, x_d, step_d, next_d, tap_d, apart_d, taps_d = axis_of_class(
         cls // (SH * SW) if TRANSPOSED else 0, OD, KD, SD, PD, GD, ED, TRANSPOSED
@@ -114,11 +120,16 @@ def depthwise_kernel(
 @triton.jit(do_not_specialize=[*SCALARS[:5], "PH", "PW", "STEPS", "N"])
 def depthwise_weight_kernel(
     dw, dy, x, N, C, D, H, W, OD, OH, OW, KD, KH, KW, SD, SH, SW, PD, PH, PW, GD, GH, GW, STEPS,
-    LAST: tl.constexpr, STEP: tl.constexpr, TAPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    LAST: tl.constexpr, ALIGN: tl.constexpr, STEP: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dw [C, KD KH KW] = sum of dy x over N and outputs. Grid: channels (LAST: BLOCK_N of them); slices, STEPS tiles of
-    rows (and of columns along W) each. TAPS: a power of two that has room for the taps.
+    rows (and of columns along W) each. TAPS: a power of two that has room for the taps. ALIGN: as above.
     """
+    if LAST:
+        C = multiple(C, ALIGN)
+    else:
+        OW = multiple(OW, ALIGN)
     CHANNELS: tl.constexpr = BLOCK_N if LAST else 1
     line = OW if LAST else 1
     count = N * tl.full((), OD * OH * line, tl.int64)

@@ -33,12 +33,16 @@ def _warps(sums: int, gathered: int, least: int) -> int:
 TIES_GO_DOWN = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
 
 
+def _flat(C: int, taps: int, block_k: int) -> bool:
+    """Channels that fill a step less than 3/4 are better walked over together with the taps."""
+    return taps > 1 and cdiv(C, block_k) * block_k * 3 > C * 4
+
+
 @heuristic
 def conv(P: int, CO: int, C: int, taps: int, last: bool, dtype: torch.dtype, tf32: bool, device: torch.device) -> Plan:
     """Tiles of P positions by CO channels, summed over `taps` taps of C channels (ops/_conv.py)."""
-    # channels that fill a step less than 3/4 are better walked over together with the taps
     block_p, block_o, block_k = _conv_blocks(P, CO, C * taps, dtype, tf32, device)
-    flat = cdiv(C, block_k) * block_k * 3 > C * 4
+    flat = _flat(C, taps, block_k)
     meta = {"FLAT": flat, "DOWN": last, "BLOCK_P": block_p, "BLOCK_O": block_o, "BLOCK_K": block_k}
     if device.type == "cuda":
         # lanes then lie along positions, or channels if they are last: neighbours in memory
@@ -58,7 +62,7 @@ def conv_weight(
 ) -> Plan:
     """Tiles of CO channels by C channels of `taps` taps, summed over P positions in slices where tiles are few."""
     block_o, block_k, block_p = _conv_blocks(CO, C * taps, P, dtype, tf32, device)
-    flat = cdiv(C, block_k) * block_k * 3 > C * 4
+    flat = _flat(C, taps, block_k)
     if device.type == "cuda":
         block_p = max(16, min(block_p, MOST_GATHERED // block_k))
     walk = cdiv(C * taps, block_k) if flat else taps * cdiv(C, block_k)
