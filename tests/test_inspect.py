@@ -149,11 +149,12 @@ def test_all_of_tuning_answers_as_for_a_gpu():
 
 
 def test_what_a_kernel_is_the_same_for_is_no_constant():
-    forward, _ = watch.watched(CASES["conv2d"], CASES["conv2d"].bench[0], torch.bfloat16)
+    case = CASES["conv2d.depthwise"]
+    forward, _ = watch.watched(case, case.bench[0], torch.bfloat16)
     event = next(event for event in forward.events if event.kernel is not None)
     launched = launches.described(event.kernel, event.args, event.meta)
-    assert event.meta["SH"] == 1 and dict(launched.signature)["SH"] == "i32"
-    assert event.meta["x_p"] == 1 and dict(launched.signature)["x_p"] == "constexpr"
+    assert event.meta["SD"] == 1 and dict(launched.signature)["SD"] == "i32"
+    assert event.meta["GH"] == 1 and dict(launched.signature)["GH"] == "constexpr"
 
 
 def test_what_a_case_takes_by_name_is_made_before_it_is_watched():
