@@ -226,3 +226,10 @@ def test_memory_format_is_what_torch_says():
         assert memory_format(x) == suggest_memory_format(x), (x.shape, x.stride())
         found[memory_format(x)] += 1
     assert min(found.values()) > 50 and len(found) == 3
+
+
+@pytest.mark.once
+def test_an_import_leaves_dynamo_alone():
+    """It takes a second, which only who compiles should wait."""
+    said = "import sys, trident; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

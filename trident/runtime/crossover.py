@@ -23,6 +23,7 @@ from trident.runtime.crossover_tables import (
     NEVER,
     PAGED,
 )
+from trident.runtime.op import constant
 
 # (executor, operator) -> the size below which torch's operator was measured faster
 FEWEST_ELEMENTS: dict[tuple[str, str], int] = {("native", name): n for n, names in LEAST.items() for name in names}
@@ -67,6 +68,7 @@ def known(key: str) -> bool:
     return key.split(" (")[0] in _OPERATORS
 
 
+@constant  # the file is read while a call is traced
 def settle() -> bool:
     """Read what was tuned on this machine, once."""
     global _settled
@@ -81,10 +83,6 @@ def settle() -> bool:
             except ValueError as error:
                 log.info("trident: %s is ignored: %s", file, error)
     return True
-
-
-# torch.compiler.assume_constant_result, which imports all of dynamo: the file is read while a call is traced
-settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def shipped(name: str) -> float:

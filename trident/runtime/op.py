@@ -35,6 +35,15 @@ def watched(args: tuple[Any, ...]) -> bool:
     return False
 
 
+def constant(function: F) -> F:
+    """While a graph is traced `function` is called, once, and its result a constant of the graph.
+
+    As torch.compiler.assume_constant_result, which imports all of dynamo: a second of each program that imports us.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 def op(name: str) -> Callable[[F], F]:
     """Register `fn`, which must not mutate its arguments nor return them, as `torch.ops.trident.<name>`."""
 

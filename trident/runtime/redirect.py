@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import _CheckpointFrame
 
 from trident.runtime import route
+from trident.runtime.op import constant
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,13 +78,11 @@ class Redirect(TorchFunctionMode):
 REDIRECT = Redirect()
 
 
+@constant
 def _note_graph() -> None:
     """Runs when a graph is traced, and is no part of it."""
     REDIRECT.in_graphs = True
 
-
-# torch.compiler.assume_constant_result, which imports all of dynamo
-_note_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _len = torch._C._len_torch_function_stack
 _at = torch._C._get_function_stack_at

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trident import functional as F
+from trident.runtime.op import constant
 from trident.zoo.adapter import digest
 
 GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -45,7 +46,7 @@ def _exactly(module: torch.nn.Module, cls: type) -> bool:
     return type(module) is cls or (isinstance(module, cls) and type(module).__module__ in _OURS)
 
 
-@torch.compiler.assume_constant_result  # reading source is nothing to trace
+@constant  # reading source is nothing to trace
 def _written(cls: type) -> str:
     return WRITTEN.get(digest(vars(cls).get("_before_trident", cls)) or "", "")
 
@@ -83,7 +84,7 @@ def fused(linear: Any, name: str) -> Callable[[Tensor], Tensor] | None:
 CONV1D = "2de078e4b215"  # GPT-2's linear layer, whose weight is [K, N]
 
 
-@torch.compiler.assume_constant_result  # as `_written`
+@constant  # as `_written`
 def _is_conv1d(cls: Any) -> bool:
     return digest(cls) == CONV1D
 
