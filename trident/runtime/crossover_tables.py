@@ -232,7 +232,7 @@ ELSEWHERE: Mapping[str, Mapping[float, tuple[str, ...]]] = {
         4194304: (
             *("adaptive_max_pool1d", "batch_norm (running statistics)", "cross_entropy", "feature_alpha_dropout"),
             *("gelu", "l1_loss (each)", "layer_norm (plain)", "logsigmoid (gradient)", "max_pool1d (forward alone)"),
-            *("sigmoid", "silu", "softmax", "softmax (inner) (gradient)"),
+            *("shift_gelu", "sigmoid", "silu", "softmax", "softmax (inner) (gradient)"),
             *_each("huber_loss mse_loss smooth_l1_loss", ALONE),
             *_each("log_softmax", "", " (gradient)"),
         ),
