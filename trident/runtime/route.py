@@ -78,7 +78,7 @@ def watched() -> bool:
 def always_torchs(names: tuple[str, ...], x: Tensor) -> bool:
     """Is each of these operators torch's at any size, where x lives? For a call that asks for its parts one by one:
     one look instead, where nobody watches."""
-    if policy != "auto" or WATCHERS or torch.compiler.is_compiling() or not isinstance(x, Tensor):
+    if watched() or torch.compiler.is_compiling() or not isinstance(x, Tensor):
         return False
     how = executor(device_type(x))
     return how is not None and crossover.hand_tuned(names, how)
