@@ -71,13 +71,11 @@ def _backward_kernel(
     for chunk in range(0, tl.cdiv(C, BLOCK_N)):
         n = along(chunk, 1, BLOCK_N)
         inside = exist & (n < C)
-        z = load(x + start + n, inside) - at_t + MARGIN
-        total += line_sum(_slope(z, inside & (n != t), P), 1)
-    for chunk in range(0, tl.cdiv(C, BLOCK_N)):
-        n = along(chunk, 1, BLOCK_N)
-        inside = exist & (n < C)
-        z = load(x + start + n, inside) - at_t + MARGIN
-        tl.store(dx + start + n, g * tl.where(n == t, -total, _slope(z, inside & (n != t), P)), inside)
+        slope = _slope(load(x + start + n, inside) - at_t + MARGIN, inside & (n != t), P)
+        total += line_sum(slope, 1)
+        tl.store(dx + start + n, g * slope, inside)
+    tl.debug_barrier()  # dx[t] was written by another thread; masked there, all stores would be of one element
+    tl.store(dx + start + t, -g * total, exist & counts & (t >= 0) & (t < C))
 
 
 @op("multi_margin_loss")

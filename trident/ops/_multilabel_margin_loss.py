@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.lines import line_sum
-from trident.lang.tile import load, row_tile
+from trident.lang.tile import load, multiple, row_tile
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -29,27 +29,36 @@ INPUTS = route.HALF_TO_DOUBLE | {torch.int64}
 
 
 @triton.jit
+def _target(k, target, start, has, C):
+    """Target k of each row that has so many, of those that had k - 1; and which have."""
+    at = start + k
+    has = has & (at < start + C)
+    t = tl.load(target + at, mask=has, other=-1)
+    return t, has & (t >= 0)
+
+
+@triton.jit
 def _kernel(
-    x, target, loss, dx, dloss, M, C, share, PER_LINE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
-):
+    x, target, loss, dx, dloss, M, C, share,
+    PER_LINE: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
     """The loss of each row (PER_LINE), or their sum; or dx. share: by how many rows the loss was divided."""
-    pid = tl.program_id(0)
+    pid, C = tl.program_id(0), multiple(C, ALIGN)
     rows, n, exist, in_n = row_tile(pid, M, C, BLOCK_M, BLOCK_N)
     start, inside = rows * C, exist & in_n
-    b_x, b_t = load(x + start + n, inside), tl.load(target + start + n, mask=inside, other=-1)
-    count = tl.min(tl.where(b_t < 0, n, BLOCK_N), axis=1, keep_dims=True)
-    longest = tl.max(count)
+    b_x = load(x + start + n, inside)
 
-    others = inside
-    for k in range(0, longest):
-        t = tl.load(target + start + k, mask=exist & (k < count), other=-1)
-        others = others & (n != t)
+    others, k = inside, 0
+    t, has = _target(k, target, start, exist, C)
+    while tl.max(has.to(tl.int32)) > 0:
+        others = others & ((n != t) | ~has)
+        k += 1
+        t, has = _target(k, target, start, has, C)
     total = line_sum(tl.zeros_like(b_x), 1)  # not b_x * 0: torch passes over NaN
-    pushed = tl.zeros_like(b_x)
-    for k in range(0, longest):
-        has = exist & (k < count)
-        t = tl.load(target + start + k, mask=has, other=-1)
-        z = b_x - load(x + start + t, has & (t >= 0) & (t < C)) + 1
+    pushed, has = tl.zeros_like(b_x), exist
+    for i in range(0, k):
+        t, has = _target(i, target, start, has, C)
+        z = b_x - load(x + start + t, has & (t < C)) + 1
         near = others & has & (z > 0)
         if dx is None:
             total += line_sum(tl.where(near, z, 0.0), 1)
@@ -73,7 +82,8 @@ def _forward(x: Tensor, target: Tensor, reduction: str, dtype: torch.dtype) -> T
     M = x.numel() // C
     plan = tuning.rows(M, C, x.device, 1)
     loss = x.new_empty(x.shape[:-1], dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
-    launch(_kernel, plan.grid, x, target, loss, None, None, M, C, 1, PER_LINE=each, **plan.meta)
+    meta = {"PER_LINE": each, "ALIGN": tuning.aligned(C, x.device), **plan.meta}
+    launch(_kernel, plan.grid, x, target, loss, None, None, M, C, 1, **meta)
     if each:
         return loss
     total = loss.sum()
@@ -87,7 +97,8 @@ def _backward(dloss: Tensor, x: Tensor, target: Tensor, reduction: str) -> Tenso
     C = x.shape[-1]
     M = x.numel() // C
     plan, share = tuning.rows(M, C, x.device, 1), M if reduction == "mean" else 1
-    launch(_kernel, plan.grid, x, target, None, dx, dloss, M, C, share, PER_LINE=reduction == "none", **plan.meta)
+    meta = {"PER_LINE": reduction == "none", "ALIGN": tuning.aligned(C, x.device), **plan.meta}
+    launch(_kernel, plan.grid, x, target, None, dx, dloss, M, C, share, **meta)
     return dx
 
 
