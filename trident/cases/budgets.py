@@ -50,6 +50,7 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
         },
         **{"layer_norm.2d": (1.3, 3.3), "rms_norm.2d": (1.4, 2.9)},  # a whole matrix is one row of these
     },
+    "a row is read beside each of the others, from a cache": {"pdist": (91.5, 87.0)},
     "blocks of queries, and tiles of a product, read the other operand again: from the L2 cache": {
         **{"flash_attention": (3.1, 7.9), "flash_attention.packed": (5.75, 15.9)},
         **{"scaled_dot_product_attention": (6.3, 15.0), "linear.wide": (5.7, 5.2), "grouped_mm": (1.4, 1.6)},
@@ -107,16 +108,31 @@ _BYTES: dict[str, dict[str, tuple[float | None, float | None]]] = {
     "the slopes that were drawn are written for the backward": {"rrelu": (1.55, None)},
     "the places of what was chosen, int64, count as no result": {"topk_softmax": (1.25, 1.15)},
 }
-BYTES: dict[tuple[str, str], Bytes] = {
-    (case, direction): Bytes(most, reason)
-    for reason, cases in _BYTES.items()
-    for case, both in cases.items()
-    for direction, most in zip(("forward", "backward"), both, strict=True)
-    if most is not None
+# the same where elements are of four bytes
+_BYTES_WIDE: dict[str, dict[str, tuple[float | None, float | None]]] = {
+    "a tile holds fewer of them: blocks of queries, and tiles of a product, read the other operand again": {
+        **{"scaled_dot_product_attention": (8.55, 25.1), "scaled_dot_product_attention.mask": (9.25, 25.6)},
+        **{"flash_attention.cap": (4.85, 13.65), "flash_attention.packed": (None, 28.45), "linear.wide": (None, 5.9)},
+    },
 }
 
 
-def ratio(case: str, direction: str) -> float:
+def _table(rows: dict[str, dict[str, tuple[float | None, float | None]]]) -> dict[tuple[str, str], Bytes]:
+    return {
+        (case, direction): Bytes(most, reason)
+        for reason, cases in rows.items()
+        for case, both in cases.items()
+        for direction, most in zip(("forward", "backward"), both, strict=True)
+        if most is not None
+    }
+
+
+BYTES, BYTES_WIDE = _table(_BYTES), _table(_BYTES_WIDE)
+
+
+def ratio(case: str, direction: str, dtype: str) -> float:
     """The most that counted bytes may be over compulsory ones."""
     default = FORWARD if direction == "forward" else BACKWARD
-    return (BYTES.get((case, direction)) or BYTES.get((case.split(".")[0], direction)) or default).most
+    tables = (BYTES_WIDE, BYTES) if dtype == "float32" else (BYTES,)
+    found = (table.get((name, direction)) for table in tables for name in (case, case.split(".")[0]))
+    return next((budget for budget in found if budget), default).most

@@ -238,7 +238,7 @@ def problems(row: Row) -> list[str]:
             for operand in k.narrow
             if timed
         ]
-    if timed and row.ratio > (most_bytes := budgets.ratio(row.case, row.direction)):
+    if timed and row.ratio > (most_bytes := budgets.ratio(row.case, row.direction, row.dtype)):
         found.append(f"{row.case} {row.direction}: {row.ratio:.3f} of the compulsory bytes, budget {most_bytes}")
     return found
 
