@@ -50,6 +50,12 @@ def test_equals_float64(monkeypatch, name, multiprocessors):
 LENGTHS = (4, 12, 24, 33, 112) if EVERYTHING else (12, 24, 33, 112)  # 4 divides 12, too
 HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     **dict.fromkeys(("sum.two", "mean", "var.two", "amax", "norm.3", "std", "min"), lambda W: (2, 3, 5, W)),
+    **dict.fromkeys(("softmax", "log_softmax", "masked_softmax", "normalize", "gumbel_softmax.hard"), lambda W: (5, W)),
+    **dict.fromkeys(("layer_norm", "rms_norm", "rms_norm.partial"), lambda W: (5, W)),
+    **dict.fromkeys(("cross_entropy", "cross_entropy.q", "nll_loss", "triplet_margin_loss"), lambda W: (5, W)),
+    **dict.fromkeys(("multi_margin_loss", "multilabel_margin_loss", "shift_gelu", "prelu.channels"), lambda W: (5, W)),
+    **{"cross_entropy.maps": lambda W: (2, 3, 3, W), "softmax.0": lambda W: (5, 2, W), "glu": lambda W: (5, 2 * W)},
+    **{"masked_softmax.1": lambda W: (2, 3, 5, W), "prelu": lambda W: (5 * W,)},
     **dict.fromkeys(("one_hot", "embedding", "embedding_bag", "embedding_bag.sum"), lambda W: (7, W)),
     **dict.fromkeys(("bilinear", "linear_cross_entropy.all", "linear_cross_entropy.none"), lambda W: (5, W)),
     **dict.fromkeys(("pixel_shuffle", "interpolate", "interpolate.bilinear", "pad"), lambda W: (2, 8, 3, W)),
@@ -80,6 +86,19 @@ def test_what_divides_rows_is_so(name):
             actual = run(case.ours, inputs)
         expected = run(case.reference, double(inputs), gradients_of(actual[0]))
         close(actual, expected, torch.float32, case.reduced(shape))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ("softmax", "masked_softmax", "normalize", "layer_norm", "rms_norm.bias", "cross_entropy", "gumbel_softmax.hard"),
+)
+def test_what_divides_long_rows_is_so(name):
+    """Of rows that no program holds, which are walked in chunks."""
+    inputs = make(CASES[name], (2, 65548), torch.float32)
+    with watch.planned_for_gpus(launch.launch, CASES[name].ours.__module__):
+        actual = run(CASES[name].ours, inputs)
+    expected = run(CASES[name].reference, double(inputs), gradients_of(actual[0]))
+    close(actual, expected, torch.float32, CASES[name].reduced((2, 65548)))
 
 
 @pytest.mark.parametrize("K", (2, 3, 4, 6, 7, 18))

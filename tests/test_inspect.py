@@ -8,6 +8,7 @@ import torch
 from trident.cases import CASES, budgets
 from trident.cases.case import EVERYTHING
 from trident.inspect import analysis, command, counting, instructions, launches, page, report, watch
+from trident.inspect.compiled import compiled
 from trident.inspect.targets import CARDS, TARGETS, occupancy, roofline
 from trident.runtime import launch, tuning
 
@@ -71,6 +72,20 @@ def test_rows_go_through_memory_once(rows, name):
         assert not row.problems
         assert row.exact or row.ratio < budgets.BACKWARD.most
         assert all(kernel.spills == 0 and kernel.matrix == {} for kernel in row.kernels)
+
+
+@pytest.mark.parametrize("name", ("softmax", "cross_entropy", "layer_norm"))
+def test_rows_of_a_thousand_are_read_in_whole_segments(name):
+    """16 does not divide 1000, which Triton sees by itself, but 8 does (`tuning.aligned`)."""
+    widest: dict[str, int] = {}
+    for direction in analysis.watched(CASES[name], (512, 1000), torch.bfloat16):
+        for event in direction.events:
+            if event.kernel is not None:
+                launched = launches.described(event.kernel, event.args, event.meta)
+                for access in compiled(launched, TARGETS["sm_90"]).accesses:
+                    widest[access.operand] = max(widest.get(access.operand, 0), access.width)
+    rows = {"softmax": "x y dx dy", "cross_entropy": "x dx", "layer_norm": "x y dx dy w"}[name].split()
+    assert {operand: widest[operand] for operand in rows} == dict.fromkeys(rows, 16)
 
 
 def test_an_estimate_is_the_longest_of_memory_and_arithmetic(rows):

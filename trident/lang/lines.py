@@ -8,6 +8,14 @@ the one that is contiguous in memory, without a transposing copy.
 import triton
 import triton.language as tl
 
+from trident.lang.tile import multiple
+
+
+@triton.jit
+def segments(N, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
+    """N and inner, of which ALIGN divides what is a row in memory (`tuning.line_aligned`)."""
+    return (multiple(N, ALIGN), inner) if AXIS == 1 else (N, multiple(inner, ALIGN))
+
 
 @triton.jit
 def line_tile(tile, M, N, inner, AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr):

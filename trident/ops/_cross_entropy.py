@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.classes import class_of
-from trident.lang.lines import along, finite, line_sum, line_tile, online_softmax, per_line
+from trident.lang.lines import along, finite, line_sum, line_tile, online_softmax, per_line, segments
 from trident.lang.tile import load
 from trident.ops._class_loss import INPUTS, check_classes, reduced, unfit
 from trident.runtime import autocast, recompute, route, tuning
@@ -87,8 +87,9 @@ def line_loss(
 def _forward_kernel(
     loss, total, stats, x, target, w, M, V, inner, ignored, smoothing_high, smoothing_low,
     INDEX: tl.constexpr, SMOOTH: tl.constexpr, PER_LINE: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    V, inner = segments(V, inner, ALIGN, AXIS)
     pid = tl.program_id(0)
     lines, start, exist = line_tile(pid, M, V, inner, AXIS, SPAN, BLOCK_M)
     smoothing = per_line(0.0, x, AXIS, 1) + smoothing_high + smoothing_low
@@ -115,8 +116,9 @@ def _forward_kernel(
 def _backward_kernel(
     stats, dx, dq, dloss, total, x, target, w, M, V, inner, ignored, smoothing_high, smoothing_low,
     INDEX: tl.constexpr, SMOOTH: tl.constexpr, PER_LINE: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    V, inner = segments(V, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, V, inner, AXIS, SPAN, BLOCK_M)
     n = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + n * inner, exist & (n < V)
@@ -167,7 +169,8 @@ def _forward(
     totals = x.new_empty(plan.grid[0], dtype=compute) if reduction == "mean" else None
     launch(
         _forward_kernel, plan.grid, losses, totals, stats, x, target, w, outer * inner, V, inner, ignored,
-        *_in_two(smoothing), INDEX=index, SMOOTH=smoothing > 0, PER_LINE=each, **plan.meta, **asserting(x.device.type),
+        *_in_two(smoothing), INDEX=index, SMOOTH=smoothing > 0, PER_LINE=each,
+        ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta, **asserting(x.device.type),
     )  # fmt: skip
     loss, total = (losses, stats.new_empty(0)) if each else reduced(losses, totals, dtype)
     return loss, total, stats
@@ -187,7 +190,7 @@ def _backward(
     launch(
         _backward_kernel, plan.grid, stats, dx, dq, dloss, total if reduction == "mean" else None, x, target, w,
         outer * inner, V, inner, ignored, *_in_two(smoothing), INDEX=not target.is_floating_point(),
-        SMOOTH=smoothing > 0, PER_LINE=reduction == "none", **plan.meta,
+        SMOOTH=smoothing > 0, PER_LINE=reduction == "none", ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta,
     )  # fmt: skip
     return x.new_empty(0) if dx is None else dx, x.new_empty(0) if dq is None else dq
 

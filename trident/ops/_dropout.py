@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.random import at_least, random4
-from trident.lang.tile import band_tile, flat_tile, from_bits, load
+from trident.lang.tile import band_tile, flat_tile, from_bits, load, multiple
 from trident.runtime import exact, nodes, pages, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -75,9 +75,11 @@ def _channel_kernel(
     shift,
     dropped,
     BY_ROW: tl.constexpr,  # x is a matrix [M, N] whose rows are channels; else planes of [M, N] whose columns are
+    ALIGN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
+    N = multiple(N, ALIGN)
     bands = tl.num_programs(0) if BY_ROW else tl.cdiv(N, BLOCK_N)
     steps = tl.cdiv(N, BLOCK_N) if BY_ROW else tl.cdiv(M, BLOCK_M)
     band, plane = tl.program_id(0) % bands, (tl.program_id(0) // bands).to(tl.int64)
@@ -131,7 +133,8 @@ def _channels(x: Tensor, seed: Tensor, p: float, values: Sequence[float], leadin
     M, N, planes = (planes * C, inner, 1) if by_row else (inner, C, planes)
     plan = tuning.bands(M, N, by_row, x.device)
     grid = (plan.grid[0] * planes, plan.grid[-1])
-    launch(_channel_kernel, grid, y, lying_as(x, y), seed, M, N, *_run_time(p, values), BY_ROW=by_row, **plan.meta)
+    meta = {"BY_ROW": by_row, "ALIGN": tuning.aligned(N, x.device), **plan.meta}
+    launch(_channel_kernel, grid, y, lying_as(x, y), seed, M, N, *_run_time(p, values), **meta)
     return lying_as(y, like)
 
 

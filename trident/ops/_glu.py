@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import load, matrix_tile
+from trident.lang.tile import load, matrix_tile, multiple
 from trident.ops._activation import ACTIVATIONS
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -27,8 +27,11 @@ from trident.runtime.op import op
 
 
 @triton.jit
-def _forward_kernel(y, a, b, M, N, GATE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _forward_kernel(
+    y, a, b, M, N, GATE: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     """b is None: it is the right half of a."""
+    N = multiple(N, ALIGN)
     for step in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), tl.num_programs(1)):
         rows, cols, inside = matrix_tile(tl.program_id(0), step, M, N, BLOCK_M, BLOCK_N)
         at = rows * 2 * N + cols if b is None else rows * N + cols
@@ -48,9 +51,11 @@ def _backward_kernel(
     GATE: tl.constexpr,
     GRAD: tl.constexpr,
     OF_RESULT: tl.constexpr,  # GRAD is a function of GATE's result, not of its argument
+    ALIGN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
+    N = multiple(N, ALIGN)
     for step in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), tl.num_programs(1)):
         rows, cols, inside = matrix_tile(tl.program_id(0), step, M, N, BLOCK_M, BLOCK_N)
         at = rows * 2 * N + cols if b is None else rows * N + cols
@@ -68,7 +73,8 @@ def _forward(a: Tensor, b: Tensor | None, dim: int, gate: str) -> Tensor:
     M, N = _matrix(y, a, b, dim)
     b = b if b is None else lying_as(b, a)
     plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
-    launch(_forward_kernel, plan.grid, y, a, b, M, N, GATE=ACTIVATIONS[gate].f, **plan.meta)
+    meta = {"GATE": ACTIVATIONS[gate].f, "ALIGN": tuning.aligned(N, a.device), **plan.meta}
+    launch(_forward_kernel, plan.grid, y, a, b, M, N, **meta)
     return y
 
 
@@ -83,7 +89,7 @@ def _backward(dy: Tensor, a: Tensor, b: Tensor | None, dim: int, gate: str) -> t
     plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
     row = ACTIVATIONS[gate]
     of_result = row.differentiable_grad is not None
-    gates = {"GATE": row.f, "GRAD": row.grad, "OF_RESULT": of_result}
+    gates = {"GATE": row.f, "GRAD": row.grad, "OF_RESULT": of_result, "ALIGN": tuning.aligned(N, a.device)}
     launch(_backward_kernel, plan.grid, da, db, dy, a, b, M, N, **gates, **plan.meta)
     return da, db
 

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, line_max, line_tile, per_line
+from trident.lang.lines import along, line_max, line_tile, per_line, segments
 from trident.lang.tile import flat_tile, from_bits, load
 from trident.ops._softmax import _backward as softmax_backward
 from trident.ops._softmax import _forward as softmax_forward
@@ -37,9 +37,11 @@ def _noisy_kernel(z, x, e, tau, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def _hard_kernel(
-    h, y, M, N, inner, AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+    h, y, M, N, inner, AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """(1 at the first of the largest of each line, else 0) - y + y."""
+    N, inner = segments(N, inner, ALIGN, AXIS)
     _, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     top = per_line(-1.0, y, AXIS, BLOCK_M)
     place = tl.zeros_like(top).to(tl.int64)
@@ -74,7 +76,8 @@ def _hard(y: Tensor, dim: int) -> Tensor:
     h = torch.empty_like(y)
     outer, N, inner = as_lines(y, dim)
     plan = tuning.lines(outer, N, inner, y.device, tuning.registers(y.dtype, 2))
-    launch(_hard_kernel, plan.grid, h, y, outer * inner, N, inner, **plan.meta)
+    align = tuning.line_aligned(N, inner, y.device)
+    launch(_hard_kernel, plan.grid, h, y, outer * inner, N, inner, ALIGN=align, **plan.meta)
     return h
 
 

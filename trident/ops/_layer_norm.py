@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trident.lang.lines import along
 from trident.lang.moments import moments, squares
-from trident.lang.tile import col_sum, load, row_mean, row_tile
+from trident.lang.tile import col_sum, load, multiple, row_mean, row_tile
 from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -50,8 +50,10 @@ def _leading(x, cols, K):
 
 @triton.jit
 def _forward_kernel(
-    y, s, mean, rstd, x, residual, w, b, M, N, K, EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
-):
+    y, s, mean, rstd, x, residual, w, b, M, N, K, EPS: tl.constexpr, ALIGN: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    N = multiple(N, ALIGN)
     rows, cols, in_m, in_n = row_tile(tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
     at, inside = rows * N + cols, in_m & in_n
 
@@ -70,7 +72,10 @@ def _forward_kernel(
 
 
 @triton.jit
-def _forward_long_kernel(y, mean, rstd, x, w, b, M, N, K, EPS: tl.constexpr, BLOCK_N: tl.constexpr):
+def _forward_long_kernel(
+    y, mean, rstd, x, w, b, M, N, K, EPS: tl.constexpr, ALIGN: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    N = multiple(N, ALIGN)
     rows, _first, _in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
     first = rows * N
     if mean is not None:
@@ -112,8 +117,9 @@ def _store_dx(dx, b_dx, ds, at, inside):
 
 @triton.jit
 def _backward_kernel(
-    dx, dw, db, dy, ds, x, w, mean, rstd, M, N, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+    dx, dw, db, dy, ds, x, w, mean, rstd, M, N, K, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
+    N = multiple(N, ALIGN)
     pid = tl.program_id(0)
     b_dw = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
     b_db = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
@@ -140,7 +146,8 @@ def _backward_kernel(
 
 
 @triton.jit
-def _backward_long_kernel(dx, dy, ds, x, w, mean, rstd, M, N, K, BLOCK_N: tl.constexpr):
+def _backward_long_kernel(dx, dy, ds, x, w, mean, rstd, M, N, K, ALIGN: tl.constexpr, BLOCK_N: tl.constexpr):
+    N = multiple(N, ALIGN)
     rows, _first, in_m, _in_n = row_tile(tl.program_id(0), M, N, 1, BLOCK_N)
     c1 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)  # summed lane by lane, and over the lanes in the end
     c2 = tl.zeros((1, BLOCK_N), rstd.dtype.element_ty)
@@ -160,8 +167,11 @@ def _backward_long_kernel(dx, dy, ds, x, w, mean, rstd, M, N, K, BLOCK_N: tl.con
 
 
 @triton.jit
-def _weight_kernel(dw, db, dy, x, mean, rstd, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _weight_kernel(
+    dw, db, dy, x, mean, rstd, M, N, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     """dw and db of the columns of program_id(0), over every num_programs(1)-th tile of rows: for rows that are long."""
+    N = multiple(N, ALIGN)
     cols = along(tl.program_id(0), 1, BLOCK_N)
     in_n = cols < N
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), rstd.dtype.element_ty)
@@ -202,12 +212,13 @@ def _forward(
     w, b, residual = (None if t is None else t.contiguous() for t in (w, b, residual))
     some_mean = mean if centered else None
     plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
+    meta = {"ALIGN": tuning.aligned(N, x.device), **plan.meta}
     if plan.loops:
         s = x if residual is None else x + residual
-        launch(_forward_long_kernel, plan.grid, y, some_mean, rstd, s, w, b, M, N, K, EPS=eps, **plan.meta)
+        launch(_forward_long_kernel, plan.grid, y, some_mean, rstd, s, w, b, M, N, K, EPS=eps, **meta)
         return y, x.new_empty(0) if residual is None else s, mean, rstd
     s = x.new_empty(0) if residual is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    launch(_forward_kernel, plan.grid, y, s, some_mean, rstd, x, residual, w, b, M, N, K, EPS=eps, **plan.meta)
+    launch(_forward_kernel, plan.grid, y, s, some_mean, rstd, x, residual, w, b, M, N, K, EPS=eps, **meta)
     return y, s, mean, rstd
 
 
@@ -233,15 +244,16 @@ def _backward(
     some_mean = mean if centered else None
     wants = (needs_dw or needs_db, needs_db)
     plan = tuning.row_groups(M, N, x.device, tuning.registers(x.dtype, 2 + sum(wants)))
+    align = {"ALIGN": tuning.aligned(N, x.device)}
     if not plan.loops:
         dw, db = (rstd.new_empty(plan.grid[0], N) if wanted else None for wanted in wants)
-        launch(_backward_kernel, plan.grid, dx, dw, db, dy, ds, x, w, some_mean, rstd, M, N, K, **plan.meta)
+        launch(_backward_kernel, plan.grid, dx, dw, db, dy, ds, x, w, some_mean, rstd, M, N, K, **align, **plan.meta)
     else:
-        launch(_backward_long_kernel, plan.grid, dx, dy, ds, x, w, some_mean, rstd, M, N, K, **plan.meta)
+        launch(_backward_long_kernel, plan.grid, dx, dy, ds, x, w, some_mean, rstd, M, N, K, **align, **plan.meta)
         plan = tuning.column_groups(M, N, x.device)
         dw, db = (rstd.new_empty(plan.grid[1], N) if wanted else None for wanted in wants)
         if dw is not None:
-            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **plan.meta)
+            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **align, **plan.meta)
     dw, db = (rstd.new_empty(0) if t is None else t.sum(0) for t in (dw, db))
     return dx, dw, db
 

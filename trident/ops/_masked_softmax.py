@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, finite, line_max, line_sum, line_tile, online_softmax, per_line
+from trident.lang.lines import along, finite, line_max, line_sum, line_tile, online_softmax, per_line, segments
 from trident.lang.tile import load
 from trident.ops._softmax import _backward
 from trident.runtime import autocast, recompute, route, tuning
@@ -38,8 +38,9 @@ def _masked(x, mask, lines, start, n, inside, N, inner, repeat, period, AXIS: tl
 @triton.jit
 def _forward_kernel(
     y, x, mask, M, N, inner, repeat, period, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     n = along(0, AXIS, BLOCK_N)
     inside = exist & (n < N)
@@ -52,8 +53,9 @@ def _forward_kernel(
 @triton.jit
 def _forward_long_kernel(
     y, x, mask, M, N, inner, repeat, period, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     top, total = per_line(-float("inf"), x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)
     for chunk in range(0, tl.cdiv(N, BLOCK_N)):
@@ -88,8 +90,9 @@ def _forward(x: Tensor, mask: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     outer, N, inner = as_lines(x, dim)
     rows, repeat, period = _shared_rows(mask, x, inner)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
+    align = tuning.line_aligned(N, inner, x.device)
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
-    launch(kernel, plan.grid, y, x, rows, outer * inner, N, inner, repeat, period, **plan.meta)
+    launch(kernel, plan.grid, y, x, rows, outer * inner, N, inner, repeat, period, ALIGN=align, **plan.meta)
     return y
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trident.lang.classes import class_of
 from trident.lang.lines import along, line_sum, line_tile, per_line
-from trident.lang.tile import load
+from trident.lang.tile import load, multiple
 from trident.ops._pointwise_loss import REDUCTIONS
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -38,9 +38,10 @@ def _slope(z, counts, P: tl.constexpr):
 @triton.jit
 def _forward_kernel(
     loss, x, target, w, M, C, MARGIN: tl.constexpr, P: tl.constexpr, PER_LINE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
+    C = multiple(C, ALIGN)
     lines, start, exist = line_tile(pid, M, C, 1, 1, False, BLOCK_M)
     t, counts, b_w = class_of(target, w, lines, exist, C, NO_CLASS)
     at_t = load(x + start + t, counts & (t >= 0) & (t < C))
@@ -60,9 +61,10 @@ def _forward_kernel(
 @triton.jit
 def _backward_kernel(
     dx, dloss, x, target, w, M, C, share, MARGIN: tl.constexpr, P: tl.constexpr, PER_LINE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """share: by how many rows the loss was divided."""
+    C = multiple(C, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, C, 1, 1, False, BLOCK_M)
     t, counts, b_w = class_of(target, w, lines, exist, C, NO_CLASS)
     at_t = load(x + start + t, counts & (t >= 0) & (t < C))
@@ -89,6 +91,7 @@ def _forward(
     loss = x.new_empty(target.shape, dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
     launch(
         _forward_kernel, plan.grid, loss, x, target, w, M, C, MARGIN=margin, P=p, PER_LINE=each,
+        ALIGN=tuning.aligned(C, x.device),
         **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
     )  # fmt: skip
     if each:
@@ -108,7 +111,8 @@ def _backward(
     plan = tuning.rows(M, C, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, dx, dloss.contiguous(), x, target, w, M, C, M if reduction == "mean" else 1,
-        MARGIN=margin, P=p, PER_LINE=reduction == "none", **{"BLOCK_M": 1, **plan.meta},
+        MARGIN=margin, P=p, PER_LINE=reduction == "none", ALIGN=tuning.aligned(C, x.device),
+        **{"BLOCK_M": 1, **plan.meta},
     )  # fmt: skip
     return dx
 

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.classes import class_of
-from trident.lang.lines import along, line_tile
+from trident.lang.lines import along, line_tile, segments
 from trident.lang.tile import flat_tile, load
 from trident.ops._class_loss import INPUTS, check_classes, reduced, unfit
 from trident.runtime import autocast, recompute, route, tuning
@@ -44,8 +44,9 @@ def _forward_kernel(loss, total, x, target, w, M, V, inner, ignored, PER_LINE: t
 @triton.jit
 def _backward_kernel(
     dx, dloss, total, target, w, M, V, inner, ignored, PER_LINE: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    V, inner = segments(V, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, V, inner, AXIS, SPAN, BLOCK_M)
     n = along(tl.program_id(1), AXIS, BLOCK_N)
     t, counts, b_w = class_of(target, w, lines, exist, V, ignored)
@@ -86,7 +87,7 @@ def _backward(
     plan = tuning.line_tiles(outer, V, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, dx, dloss, total if reduction == "mean" else None, target, w, outer * inner, V,
-        inner, ignored, PER_LINE=reduction == "none", **plan.meta,
+        inner, ignored, PER_LINE=reduction == "none", ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta,
     )  # fmt: skip
     return dx
 

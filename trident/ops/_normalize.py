@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, line_sum, line_tile, per_line
+from trident.lang.lines import along, line_sum, line_tile, per_line, segments
 from trident.lang.tile import load
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -65,8 +65,10 @@ def _slope(x, P: tl.constexpr):
 @triton.jit
 def _forward_kernel(
     y, norm, x, M, N, inner, P: tl.constexpr, EPS: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, LOOPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, LOOPS: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     if LOOPS:
         total = per_line(0.0, x, AXIS, BLOCK_M)
@@ -98,8 +100,10 @@ def _store_dx(dx, b_dy, b_x, total, b_norm, at, inside, P: tl.constexpr, EPS: tl
 @triton.jit
 def _backward_kernel(
     dx, dy, x, norm, M, N, inner, P: tl.constexpr, EPS: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, LOOPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, LOOPS: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     b_norm = load(norm + lines, exist, 1.0)
     if LOOPS:
@@ -129,7 +133,8 @@ def _forward(x: Tensor, dim: int, p: float, eps: float, dtype: torch.dtype) -> t
     norm = x.new_empty(outer * inner, dtype=compute_dtype(x))
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
     sizes = outer * inner, N, inner
-    launch(_forward_kernel, plan.grid, found, norm, x, *sizes, P=p, EPS=eps, LOOPS=plan.loops, **plan.meta)
+    meta = {"LOOPS": plan.loops, "ALIGN": tuning.line_aligned(N, inner, x.device), **plan.meta}
+    launch(_forward_kernel, plan.grid, found, norm, x, *sizes, P=p, EPS=eps, **meta)
     return found if found is y else y.copy_(found), norm
 
 
@@ -140,7 +145,8 @@ def _backward(dy: Tensor, x: Tensor, norm: Tensor, dim: int, p: float, eps: floa
     outer, N, inner = as_lines(x, dim)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 3))
     sizes = outer * inner, N, inner
-    launch(_backward_kernel, plan.grid, dx, dy, x, norm, *sizes, P=p, EPS=eps, LOOPS=plan.loops, **plan.meta)
+    meta = {"LOOPS": plan.loops, "ALIGN": tuning.line_aligned(N, inner, x.device), **plan.meta}
+    launch(_backward_kernel, plan.grid, dx, dy, x, norm, *sizes, P=p, EPS=eps, **meta)
     return dx
 
 

@@ -30,9 +30,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, line_sum, line_tile, per_line
+from trident.lang.lines import along, line_sum, line_tile, per_line, segments
 from trident.lang.moments import line_moments
-from trident.lang.tile import load, multiple
+from trident.lang.tile import load
 from trident.ops import _plane_rows, _plane_samples
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
@@ -41,12 +41,6 @@ from trident.runtime.launch import launch
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
-
-
-@triton.jit
-def _rows(S, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
-    """S and inner, of which ALIGN divides what is a row in memory."""
-    return (multiple(S, ALIGN), inner) if AXIS == 1 else (S, multiple(inner, ALIGN))
 
 
 @triton.jit
@@ -90,7 +84,7 @@ def _moments_kernel(
 
     P, S: lines and their elements, here and below, where channels are folded.
     """
-    S, inner = _rows(S, inner, ALIGN, AXIS)
+    S, inner = segments(S, inner, ALIGN, AXIS)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     start, exist, _row, _channel, at = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
     past = tl.minimum(first + STEP, tl.cdiv(S, BLOCK_N))
@@ -132,7 +126,7 @@ def _apply_kernel(
     FOLD: tl.constexpr, ALIGN: tl.constexpr, EPS: tl.constexpr, F: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    S, inner = _rows(S, inner, ALIGN, AXIS)
+    S, inner = segments(S, inner, ALIGN, AXIS)
     start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
     s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
@@ -149,7 +143,7 @@ def _sums_kernel(
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """p and q of each part, STEP chunks, of each plane: sums [2, table of parts]; and dz, unless it is None."""
-    S, inner = _rows(S, inner, ALIGN, AXIS)
+    S, inner = segments(S, inner, ALIGN, AXIS)
     first, splits = tl.program_id(1) * STEP, tl.num_programs(1)
     start, exist, row, channel, part = _lines(tl.program_id(0), P, S, C, K, inner, splits, FOLD, AXIS, SPAN, BLOCK_M)
     b_mean, b_rstd = load(mean + row, exist), rstd_of(var, row, exist, EPS)
@@ -207,7 +201,7 @@ def _dx_kernel(
     FOLD: tl.constexpr, ALIGN: tl.constexpr, EPS: tl.constexpr, GRAD: tl.constexpr, CACHE: tl.constexpr,
     AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    S, inner = _rows(S, inner, ALIGN, AXIS)
+    S, inner = segments(S, inner, ALIGN, AXIS)
     start, exist, row, channel, _part = _lines(tl.program_id(0), P, S, C, K, inner, 1, FOLD, AXIS, SPAN, BLOCK_M)
     s = along(_backwards(), AXIS, BLOCK_N)
     at, inside = start + s * inner, exist & (s < S)
@@ -241,7 +235,7 @@ class _View(NamedTuple):
 
     def hints(self, device: torch.device) -> dict[str, int]:
         _, S, inner = self.lines()
-        return {"FOLD": self.fold, "ALIGN": tuning.aligned(inner if inner > 1 else S, device)}
+        return {"FOLD": self.fold, "ALIGN": tuning.line_aligned(S, inner, device)}
 
     def sizes(self) -> tuple[int, int, int]:
         """Lines, their elements, C."""

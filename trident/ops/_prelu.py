@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.tile import band_tile, load
+from trident.lang.tile import band_tile, load, multiple
 from trident.runtime import autocast, recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -34,7 +34,10 @@ def _slopes(w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl
 
 
 @triton.jit
-def _forward_kernel(y, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _forward_kernel(
+    y, x, w, M, N, C, BY_ROW: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    N = multiple(N, ALIGN)
     b_w = _slopes(w, M, N, C, BY_ROW, BLOCK_M, BLOCK_N)
     steps = tl.cdiv(N, BLOCK_N) if BY_ROW else tl.cdiv(M, BLOCK_M)
     for step in range(tl.program_id(1), steps, tl.num_programs(1)):
@@ -45,7 +48,10 @@ def _forward_kernel(y, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexp
 
 
 @triton.jit
-def _backward_kernel(dx, dw, dy, x, w, M, N, C, BY_ROW: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _backward_kernel(
+    dx, dw, dy, x, w, M, N, C, BY_ROW: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    N = multiple(N, ALIGN)
     b_w = _slopes(w, M, N, C, BY_ROW, BLOCK_M, BLOCK_N)
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), dw.dtype.element_ty)
     steps = tl.cdiv(N, BLOCK_N) if BY_ROW else tl.cdiv(M, BLOCK_M)
@@ -78,7 +84,8 @@ def _forward(x: Tensor, w: Tensor) -> Tensor:
     M, N, by_row = _matrix(y, w.numel())
     plan = tuning.bands(M, N, by_row, x.device)
     x, w = lying_as(x, y), w.contiguous()
-    launch(_forward_kernel, plan.grid, y, x, w, M, N, w.numel(), BY_ROW=by_row, **plan.meta)
+    align = tuning.aligned(N, x.device)
+    launch(_forward_kernel, plan.grid, y, x, w, M, N, w.numel(), BY_ROW=by_row, ALIGN=align, **plan.meta)
     return y
 
 
@@ -89,8 +96,9 @@ def _backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     M, N, by_row = _matrix(dx, C)
     plan = tuning.bands(M, N, by_row, x.device)
     partial = x.new_empty(plan.grid[-1], M if by_row else N, dtype=compute_dtype(x))
+    align = tuning.aligned(N, x.device)
     dy, x, w = lying_as(dy, dx), lying_as(x, dx), w.contiguous()
-    launch(_backward_kernel, plan.grid, dx, partial, dy, x, w, M, N, C, BY_ROW=by_row, **plan.meta)
+    launch(_backward_kernel, plan.grid, dx, partial, dy, x, w, M, N, C, BY_ROW=by_row, ALIGN=align, **plan.meta)
     return dx, partial.view(-1, C).sum(0)
 
 

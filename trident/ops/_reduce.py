@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.broadcast import values
-from trident.lang.lines import along, line_tile
+from trident.lang.lines import along, line_tile, segments
 from trident.lang.reduction import no_elements, state
 from trident.lang.tile import accumulator, load, multiple
 from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
@@ -51,7 +51,9 @@ def _forward_kernel(
 
     y, y2: results of lines, of `count` elements each; found, found_index: their states. Each may be None.
     """
-    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
+    N, inner = segments(N, inner, ALIGN, AXIS)
+    if AXIS == 0:
+        M = multiple(M, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     part = tl.program_id(1)
     S = M * tl.full((), N, tl.int64)
@@ -113,7 +115,9 @@ def _backward_kernel(
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """SUMMED: dx2 is one sum over its tiles of lines per program (axis 0)."""
-    M, inner = multiple(M, ALIGN), multiple(inner, ALIGN)
+    N, inner = segments(N, inner, ALIGN, AXIS)
+    if AXIS == 0:
+        M = multiple(M, ALIGN)
     if SUMMED:
         total = accumulator(x, BLOCK_M, BLOCK_N)
         for tile in range(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.num_programs(0)):

@@ -73,9 +73,9 @@ def passes(
 
 @tuning.heuristic
 def tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> tuning.Plan:
-    """`tuning.line_tiles`, and what is known of inner."""
+    """`tuning.line_tiles`, and what is known of rows in memory."""
     plan = tuning.line_tiles(outer, N, inner, device, live)
-    return plan._replace(meta={**plan.meta, "ALIGN": tuning.aligned(inner, device)})
+    return plan._replace(meta={**plan.meta, "ALIGN": tuning.line_aligned(N, inner, device)})
 
 
 def turned(order: tuple[int, ...] | None, dims: Sequence[int]) -> list[int] | None:

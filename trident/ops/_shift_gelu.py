@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.pointwise import gelu, gelu_grad
-from trident.lang.tile import load, matrix_tile
+from trident.lang.tile import load, matrix_tile, multiple
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -24,7 +24,8 @@ from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
-def _forward_kernel(y, x, b, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _forward_kernel(y, x, b, M, N, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    N = multiple(N, ALIGN)
     _, cols, _ = matrix_tile(0, tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
     b_b = load(b + cols, cols < N)
     for step in range(tl.program_id(1), tl.cdiv(M, BLOCK_M), tl.num_programs(1)):
@@ -34,8 +35,9 @@ def _forward_kernel(y, x, b, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr)
 
 
 @triton.jit
-def _backward_kernel(dx, db, dy, x, b, M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def _backward_kernel(dx, db, dy, x, b, M, N, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """db: [programs that share a band, N]."""
+    N = multiple(N, ALIGN)
     _, cols, _ = matrix_tile(0, tl.program_id(0), M, N, BLOCK_M, BLOCK_N)
     b_b = load(b + cols, cols < N)
     b_db = tl.zeros((BLOCK_M, BLOCK_N), db.dtype.element_ty)
@@ -57,7 +59,7 @@ def _forward(x: Tensor, b: Tensor) -> Tensor:
     y = torch.empty_like(x)
     M, N = x.numel() // b.numel(), b.numel()
     plan = tuning.bands(M, N, False, x.device, tuning.registers(x.dtype, 1))
-    launch(_forward_kernel, plan.grid, y, x, b, M, N, **plan.meta)
+    launch(_forward_kernel, plan.grid, y, x, b, M, N, ALIGN=tuning.aligned(N, x.device), **plan.meta)
     return y
 
 
@@ -69,7 +71,7 @@ def _backward(dy: Tensor, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     M, N = x.numel() // b.numel(), b.numel()
     plan = tuning.bands(M, N, False, x.device, tuning.registers(x.dtype, 1))
     partial = x.new_empty(plan.grid[-1], N, dtype=compute_dtype(x))
-    launch(_backward_kernel, plan.grid, dx, partial, dy, x, b, M, N, **plan.meta)
+    launch(_backward_kernel, plan.grid, dx, partial, dy, x, b, M, N, ALIGN=tuning.aligned(N, x.device), **plan.meta)
     return dx, partial.sum(0)
 
 

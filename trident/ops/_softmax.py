@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trident.lang.lines import along, line_max, line_sum, line_tile, online_softmax, per_line
+from trident.lang.lines import along, line_max, line_sum, line_tile, online_softmax, per_line, segments
 from trident.lang.tile import load
 from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -43,8 +43,9 @@ def _gradient(dy, y, total, LOG: tl.constexpr):
 @triton.jit
 def _forward_kernel(
     y, x, M, N, inner, LOG: tl.constexpr, SIGN: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     _, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     n = along(0, AXIS, BLOCK_N)
     at, inside = start + n * inner, exist & (n < N)
@@ -57,8 +58,9 @@ def _forward_kernel(
 @triton.jit
 def _forward_long_kernel(
     y, x, M, N, inner, LOG: tl.constexpr, SIGN: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     _, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     top, total = per_line(-float("inf"), x, AXIS, BLOCK_M), per_line(0.0, x, AXIS, BLOCK_M)
     for chunk in range(0, tl.cdiv(N, BLOCK_N)):
@@ -75,8 +77,9 @@ def _forward_long_kernel(
 @triton.jit
 def _backward_kernel(
     dx, dy, y, M, N, inner, LOG: tl.constexpr, SIGN: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     _, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     n = along(0, AXIS, BLOCK_N)
     at, inside = start + n * inner, exist & (n < N)
@@ -89,8 +92,9 @@ def _backward_kernel(
 @triton.jit
 def _backward_long_kernel(
     dx, dy, y, M, N, inner, LOG: tl.constexpr, SIGN: tl.constexpr, AXIS: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N, inner = segments(N, inner, ALIGN, AXIS)
     _, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     total = per_line(0.0, y, AXIS, BLOCK_M)
     for chunk in range(0, tl.cdiv(N, BLOCK_N)):
@@ -109,8 +113,9 @@ def _forward(x: Tensor, dim: int, log: bool, sign: int, dtype: torch.dtype) -> T
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
     outer, N, inner = as_lines(x, dim)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
+    align = tuning.line_aligned(N, inner, x.device)
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
-    launch(kernel, plan.grid, y, x, outer * inner, N, inner, LOG=log, SIGN=sign, **plan.meta)
+    launch(kernel, plan.grid, y, x, outer * inner, N, inner, LOG=log, SIGN=sign, ALIGN=align, **plan.meta)
     return y
 
 
@@ -120,8 +125,9 @@ def _backward(dy: Tensor, y: Tensor, dim: int, log: bool, sign: int, dtype: torc
     dx = torch.empty_like(y, dtype=dtype, memory_format=torch.contiguous_format)
     outer, N, inner = as_lines(y, dim)
     plan = tuning.lines(outer, N, inner, y.device, tuning.registers(y.dtype, 2))
+    align = tuning.line_aligned(N, inner, y.device)
     kernel = _backward_long_kernel if plan.loops else _backward_kernel
-    launch(kernel, plan.grid, dx, dy, y, outer * inner, N, inner, LOG=log, SIGN=sign, **plan.meta)
+    launch(kernel, plan.grid, dx, dy, y, outer * inner, N, inner, LOG=log, SIGN=sign, ALIGN=align, **plan.meta)
     return dx
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from trident.lang.lines import along, line_tile
 from trident.lang.loss import ranking, ranking_grad
 from trident.lang.reduction import no_elements, state
-from trident.lang.tile import load
+from trident.lang.tile import load, multiple
 from trident.ops._reduce_table import REDUCTIONS, differentiable
 from trident.ops._reduction import norm_row
 from trident.runtime import recompute, tuning
@@ -45,9 +45,10 @@ def _share(far, other):
 def _forward_kernel(
     loss, states, a, p, n, M, N, MARGIN: tl.constexpr, SWAP: tl.constexpr, EACH: tl.constexpr, LIFT: tl.constexpr,
     GATHER: tl.constexpr, MERGE: tl.constexpr, FINISH: tl.constexpr, A: tl.constexpr, B: tl.constexpr,
-    NEUTRAL: tl.constexpr, PARTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    NEUTRAL: tl.constexpr, PARTS: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """EACH: a loss for each triplet; else their sum, one per program. states may be None."""
+    N = multiple(N, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, N, 1, 1, False, BLOCK_M)
     near = no_elements(a, NEUTRAL, PARTS, False, 1, BLOCK_M)
     far, other = near, near
@@ -80,8 +81,9 @@ def _forward_kernel(
 def _backward_kernel(
     da, dp, dn, states, dloss, a, p, n, M, N, MARGIN: tl.constexpr, SWAP: tl.constexpr, EACH: tl.constexpr,
     MEAN: tl.constexpr, FINISH: tl.constexpr, GRAD: tl.constexpr, A: tl.constexpr, B: tl.constexpr,
-    NEUTRAL: tl.constexpr, PARTS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    NEUTRAL: tl.constexpr, PARTS: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    N = multiple(N, ALIGN)
     lines, start, exist = line_tile(tl.program_id(0), M, N, 1, 1, False, BLOCK_M)
     cols = along(tl.program_id(1), 1, BLOCK_N)
     at, inside = start + cols, exist & (cols < N)
@@ -136,7 +138,7 @@ def _forward(
     launch(
         _forward_kernel, plan.grid, y, states, a, p, n, M, N, MARGIN=margin, SWAP=swap, EACH=each, LIFT=row.lift,
         GATHER=row.gather, MERGE=row.merge, FINISH=row.finish, A=A, B=eps, NEUTRAL=row.neutral, PARTS=row.parts,
-        **plan.meta,
+        ALIGN=tuning.aligned(N, a.device), **plan.meta,
     )  # fmt: skip
     if not each:
         y = y.sum()
@@ -160,7 +162,7 @@ def _backward(
     launch(
         _backward_kernel, plan.grid, *found, states, dloss, a, p, n, M, N, MARGIN=margin, SWAP=swap,
         EACH=reduction == "none", MEAN=reduction == "mean", FINISH=row.finish, GRAD=row.grad, A=A, B=eps,
-        NEUTRAL=row.neutral, PARTS=row.parts, **blocks,
+        NEUTRAL=row.neutral, PARTS=row.parts, ALIGN=tuning.aligned(N, a.device), **blocks,
     )  # fmt: skip
     da, dp, dn = (a.new_empty(0) if d is None else d for d in found)
     return da, dp, dn

@@ -59,6 +59,11 @@ def aligned(n: int, device: torch.device) -> int:
     return found if found in (4, 8) else 1
 
 
+def line_aligned(N: int, inner: int, device: torch.device) -> int:
+    """`aligned` of what is a row in memory of lines of N elements that lie `inner` apart (lang/lines.py)."""
+    return aligned(N if inner == 1 else inner, device)
+
+
 def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...] | None:
     """`aligned` of sizes and strides, one after the other: ALIGN of products. None where nothing is known of any."""
     if device.type != "cuda":
@@ -273,7 +278,7 @@ def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: in
     chunks = cdiv(N, meta["BLOCK_N"])
     each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
     each = min(each, chunks)
-    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each, "ALIGN": aligned(inner, device)})
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each, "ALIGN": line_aligned(N, inner, device)})
 
 
 @heuristic
@@ -301,7 +306,7 @@ def line_groups(outer: int, N: int, device: torch.device, live: int) -> Plan:
     plan = line_tiles(outer, N, 1, device, live)
     tiles, chunks = plan.grid
     most = few(device, 4)
-    return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": 1, **plan.meta})
+    return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": aligned(N, device), **plan.meta})
 
 
 @heuristic
