@@ -206,6 +206,8 @@ def test_what_makes_no_sense_is_named(capsys):
     assert "sotfmax" in capsys.readouterr().err
     assert command.main(["softmax"], arch="sm_70") == 2
     assert "sm_70" in capsys.readouterr().err
+    assert command.main(["softmax.2d"], shape="64,1000") == 2
+    assert "softmax.2d does not take the shape [64, 1000]" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not EVERYTHING, reason="minutes: `make test-all` inspects every case")

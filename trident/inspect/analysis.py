@@ -73,6 +73,10 @@ class Row:
         return (self.flops + self.matrix_flops) / max(1.0, self.bytes)
 
 
+class UnfitShape(ValueError):
+    """A case does not take the shape that somebody asked for."""
+
+
 def inspect(
     names: Sequence[str],
     arches: Sequence[str],
@@ -81,13 +85,15 @@ def inspect(
     programs: int = counting.PER_LAUNCH,
     note: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Rows of the named cases, two a case. `note` is called as often as `steps` says, for a progress bar."""
+    """Rows of the named cases, two a case. `note` is called as often as `steps` says, for a progress bar. Raises
+    UnfitShape for a shape that a case does not take."""
     cases = {name: counting.find(name) for name in names}
     shapes = {name: tuple(shape or inspected_shape(case)) for name, case in cases.items()}
     wanted = [(name, _countable(cases[name], shapes[name]), str(dtype).removeprefix("torch.")) for name in names]
+    seen = {name: _seen(name, case, shapes[name], dtype) for name, case in cases.items()} if shape else {}
     with ThreadPoolExecutor(2) as pool:  # compilers and the counting process are processes, so threads do
         counts = pool.submit(_counts, wanted, programs, note)
-        seen = {name: watched(cases[name], shapes[name], dtype) for name in names}
+        seen = seen or {name: watched(case, shapes[name], dtype) for name, case in cases.items()}
         launched = {
             _described(event): None
             for directions in seen.values()
@@ -118,6 +124,14 @@ def inspect(
             row.problems = problems(row)
             rows.append(row)
     return rows
+
+
+def _seen(name: str, case: Case, shape: tuple[int, ...], dtype: torch.dtype) -> list[Direction]:
+    """What a case does at a shape that somebody asked for."""
+    try:
+        return watched(case, shape, dtype)
+    except Exception as error:  # whatever the operator says of it
+        raise UnfitShape(f"inspect: {name} does not take the shape {list(shape)}: {error}") from error
 
 
 def _launches(direction: Direction) -> list[Event]:

@@ -104,8 +104,13 @@ def main(
         print(error, file=sys.stderr)
         return 2
     progress = Progress()
-    rows = analysis.inspect(cases, arches, DTYPES[dtype], sizes, note=progress)
-    progress.end()
+    try:
+        rows = analysis.inspect(cases, arches, DTYPES[dtype], sizes, note=progress)
+    except analysis.UnfitShape as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        progress.end()
     plain = [asdict(row) for row in rows]
     if json_file:
         json_file.write_text(json.dumps(plain))
