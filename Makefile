@@ -23,6 +23,7 @@ bench: $(VENV)/ready
 # Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own
 # tests and those that look at numbers or speed; then the values in Triton's interpreter, which compiles nothing.
 # docs/decisions/024-two-passes.md has the times.
+test sanitised: export TRIDENT_CPU_KEEP_TTIR = 1
 FAST := $(addprefix --ignore tests/,cpu test_aot.py test_bench.py test_inspect.py)
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: $(VENV)/ready
