@@ -6,22 +6,31 @@ import os
 os.environ["TRIDENT_TUNED"] = "0"  # what the user's own machine was tuned to decides nothing here
 
 import pytest
-import torch
 
-from trident.runtime import route
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
-torch.use_deterministic_algorithms(True, warn_only=True)  # torch then fills torch.empty with NaN
-assert torch.utils.deterministic.fill_uninitialized_memory
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers share the cores; tests of threads set their own number
-if not torch.accelerator.is_available():
-    # torch.manual_seed keeps, for the day when a GPU is found, its stack as text: 1 ms, half a dozen times in a test
-    for backend in (torch.cuda, torch.xpu, torch.mtia):
-        backend.manual_seed_all = lambda seed: None
+
+def pytest_configure(config):
+    if config.getoption("numprocesses", None) and not WORKER:
+        return  # it hands out tests and runs none: the workers, which it starts next, need not wait for its torch
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)  # torch then fills torch.empty with NaN
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    if WORKER:
+        torch.set_num_threads(1)  # the workers share the cores; tests of threads set their own number
+    if not torch.accelerator.is_available():
+        # torch.manual_seed keeps, for the day when a GPU is found, its stack as text: 1 ms, half a dozen times in a test
+        for backend in (torch.cuda, torch.xpu, torch.mtia):
+            backend.manual_seed_all = lambda seed: None
 
 
 @pytest.fixture(autouse=True)
 def kernels():
+    import torch
+
+    from trident.runtime import route
+
     torch.manual_seed(0)
     with route.forced("kernels"):
         yield
