@@ -20,7 +20,7 @@ def pytest_configure(config):
     if WORKER:
         torch.set_num_threads(1)  # the workers share the cores; tests of threads set their own number
     if not torch.accelerator.is_available():
-        # torch.manual_seed keeps, for the day when a GPU is found, its stack as text: 1 ms, half a dozen times in a test
+        # torch.manual_seed keeps its stack as text for the day when a GPU is found: 1 ms, some six times in a test
         for backend in (torch.cuda, torch.xpu, torch.mtia):
             backend.manual_seed_all = lambda seed: None
 

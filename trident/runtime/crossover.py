@@ -43,7 +43,7 @@ HAND_TUNED: dict[tuple[str, str], str] = {
 def _keys(executor: str) -> dict[str, tuple[str, ...]]:
     """An executor's keys by the names they begin with. Every door asks for some as it is made; `decide` may add one."""
     found = collections.defaultdict(list)
-    for how, key in (FEWEST_ELEMENTS | HAND_TUNED):
+    for how, key in FEWEST_ELEMENTS | HAND_TUNED:
         if how == executor:
             found[key.split(" (")[0]].append(key)
     return {name: tuple(keys) for name, keys in found.items()}
