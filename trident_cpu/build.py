@@ -162,7 +162,7 @@ def front_end(source: Any, options: Any) -> Any:
 
 
 def _optimised_ttir(source: Any, options: Any) -> str:
-    """What the lowering reads. TRIDENT_CPU_KEEP_TTIR=1 keeps it beside the kernels, for whoever compiles the same source
+    """What the lowering reads. TRIDENT_CPU_KEEP_TTIR=1 keeps it beside the kernels for whoever compiles the same source
     in another way: a kernel and the sanitised one have one TTIR, which is half of the work for the latter."""
     if os.environ.get("TRIDENT_CPU_KEEP_TTIR", "") in ("", "0"):
         return str(optimise_ttir(front_end(source, options)).str())
