@@ -23,11 +23,14 @@ bench: $(VENV)/ready
 # Trident's whole suite with every access checked against its tensor's storage; then, as fast code, the compiler's own
 # tests and those that look at numbers or speed; then the values in Triton's interpreter, which compiles nothing.
 # docs/decisions/024-two-passes.md has the times.
+test sanitised: export TRIDENT_CPU_KEEP_TTIR = 1
 FAST := $(addprefix --ignore tests/,cpu test_aot.py test_bench.py test_inspect.py)
+# files of nothing else than `once`: their imports (torch's samples, FSDP) take as long as to collect all the others
+ONCE := $(addprefix --ignore ,$(shell grep -l '^pytestmark = pytest.mark.once$$' tests/*.py))
 VALUES := tests/test_laws.py -k "equals_float64 and float32"
 test: $(VENV)/ready
 	$(MAKE) --jobs 2 lint sanitised
-	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once" --ignore tests/test_conformance.py
+	$(PYTHON) -m pytest -q -n 2 --dist worksteal -m "not once" $(ONCE)
 	TRITON_INTERPRET=1 $(PYTHON) -m pytest -q -n 2 --dist worksteal $(VALUES)
 
 sanitised: $(VENV)/ready

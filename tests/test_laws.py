@@ -321,11 +321,15 @@ def compiled_at(case: Case, dynamic: bool) -> list[tuple[int, ...]]:
 def test_compiles_whole(case, dynamic):
     torch._dynamo.reset()
     compiled = torch.compile(case.ours, fullgraph=True, backend="aot_eager", dynamic=dynamic)
-    for shape in compiled_at(case, dynamic):
+    for at, shape in enumerate(compiled_at(case, dynamic)):
         inputs = make(case, shape, torch.float32)
-        actual, expected = run(compiled, inputs), run(case.ours, inputs)
+        try:
+            with torch._dynamo.config.patch(error_on_recompile=at > 0 and not EVERYTHING):
+                actual = run(compiled, inputs)
+        except torch._dynamo.exc.RecompileError:  # a graph of its own after all, traced as the first was: up to 10 s
+            continue
         if not case.random:
-            same(actual, expected)
+            same(actual, run(case.ours, inputs))
 
 
 @each_operator

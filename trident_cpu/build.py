@@ -7,9 +7,10 @@ this package's own cache, because Triton's needs an active driver and a folder i
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
@@ -160,20 +161,37 @@ def front_end(source: Any, options: Any) -> Any:
         )
 
 
+def _optimised_ttir(source: Any, options: Any) -> str:
+    """What the lowering reads. TRIDENT_CPU_KEEP_TTIR=1 keeps it beside the kernels for whoever compiles the same source
+    in another way: a kernel and the sanitised one have one TTIR, which is half of the work for the latter."""
+    if os.environ.get("TRIDENT_CPU_KEEP_TTIR", "") in ("", "0"):
+        return str(optimise_ttir(front_end(source, options)).str())
+    key = "ttir-" + cache.digest(_file(source), source.hash(), replace(options, sanitize=False).hash())
+    if (entry := cache.load(key)) is not None:
+        return entry[1].decode()
+    ttir: str = optimise_ttir(front_end(source, options)).str()
+    cache.store(key, cache.freeze({}, ttir.encode()))
+    return ttir
+
+
 def stages(source: Any, options: Any) -> Stages:
-    """Compile, keeping the texts; touches no cache."""
+    """Compile, keeping the texts; touches no cache of kernels."""
     from trident_cpu import jit
 
     with jit.lock:
-        ttir = optimise_ttir(front_end(source, options)).str()
+        ttir = _optimised_ttir(source, options)
         llvm_ir, metadata = lower_ttir(ttir, options)
         return Stages(ttir, llvm_ir, Binary(**metadata, object=jit.to_object(llvm_ir, options.sanitize)))
 
 
+def _file(source: Any) -> str:
+    """Part of every key, because faults name it."""
+    return str(source.fn.fn.__code__.co_filename)
+
+
 def build(source: Any, options: Any) -> Binary:
     """The compiled kernel of an ASTSource, from the cache if it is there."""
-    # the file's name because faults name it
-    key = cache.digest(source.fn.fn.__code__.co_filename, source.hash(), options.hash())
+    key = cache.digest(_file(source), source.hash(), options.hash())
     entry = cache.load(key)
     if entry is not None:
         return Binary._from(*entry)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ def negate(x, out, N: tl.constexpr):
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TRIDENT_CPU_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("TRIDENT_CPU_KEEP_TTIR", raising=False)  # the tests below count files
     return tmp_path / "cache"
 
 
@@ -122,6 +124,18 @@ def test_key_covers_what_decides_the_code(monkeypatch):
     other, _ = specialise(negate, (torch.zeros(8), torch.zeros(8)), {"N": 16})
     assert cache.digest(other.hash(), options.hash()) != plain
     assert cache.digest(source.hash(), options.hash()) == plain
+
+
+def test_kept_ttir_serves_the_sanitised_kernel_too(home, monkeypatch):
+    source, options = specialise(negate, (torch.zeros(8), torch.zeros(8)), {"N": 8})
+    ways = [replace(options, sanitize=sanitize, debug=debug) for debug in (False, True) for sanitize in (False, True)]
+    expected = [build.stages(source, way) for way in ways]
+    assert not home.exists()
+    front_end, made = build.front_end, []
+    monkeypatch.setattr(build, "front_end", lambda *given: made.append(given) or front_end(*given))
+    monkeypatch.setenv("TRIDENT_CPU_KEEP_TTIR", "1")
+    assert [build.stages(source, way) for way in ways] == expected
+    assert [way.debug for _, way in made] == [False, True]
 
 
 def test_processes_share(home):

@@ -5,6 +5,7 @@ call is special where that was measured apart. The numbers stand in crossover_ta
 measured here (runtime/tuned.py) comes before them; it is read when the first question is asked.
 """
 
+import collections
 import functools
 import logging
 import math
@@ -38,8 +39,19 @@ HAND_TUNED: dict[tuple[str, str], str] = {
 }
 
 
+@functools.cache
+def _keys(executor: str) -> dict[str, tuple[str, ...]]:
+    """An executor's keys by the names they begin with. Every door asks for some as it is made; `decide` may add one."""
+    found = collections.defaultdict(list)
+    for how, key in FEWEST_ELEMENTS | HAND_TUNED:
+        if how == executor:
+            found[key.split(" (")[0]].append(key)
+    return {name: tuple(keys) for name, keys in found.items()}
+
+
 def decide(name: str, least: float, reason: str) -> None:
     """Operator `name` has its kernel from `least` elements on, on a CPU; inf: never, for the reason."""
+    _keys.cache_clear()
     at = "native", name
     HAND_TUNED.pop(at, None)
     FEWEST_ELEMENTS.pop(at, None)
@@ -97,6 +109,7 @@ def forget() -> None:
     _settled = False
     _tuned_here.clear()
     hand_tuned.cache_clear()
+    _keys.cache_clear()
     least, never = _SHIPPED
     FEWEST_ELEMENTS.clear()
     FEWEST_ELEMENTS.update(least)
@@ -144,15 +157,6 @@ ASKED_BY_WORK = frozenset(
 ASKED_BY_PRODUCTS = frozenset({"linear"})
 
 
-def _begins(key: str, name: str) -> bool:
-    return key == name or key.startswith(f"{name} (")
-
-
-def asked_by(function: str, key: str) -> bool:
-    """Is it trident.functional.<function> that asks by this key, and not another that it calls?"""
-    return any(_begins(key, name) for name in ASKED_AS.get(function, (function,)))
-
-
 def least(function: str, executor: str) -> float:
     """Elements of the first argument (multiplications: ASKED_BY_PRODUCTS) below which each way of calling
     trident.functional.<function> is torch's; 0 if that is not known. inf: at any size."""
@@ -162,11 +166,11 @@ def least(function: str, executor: str) -> float:
 
 def least_shipped(function: str, executor: str) -> float:
     """The same, by what the tables say now: before the first question, what comes with Trident."""
-    keys = [key for how, key in (*FEWEST_ELEMENTS, *HAND_TUNED) if how == executor]
-    asked = [key for key in keys if asked_by(function, key)]
-    asked = [key for key in asked if not key.endswith(" (gradient)")]
-    found = min((_size(key, executor) for key in asked), default=0)
-    return 0 if function in ASKED_BY_WORK else found
+    if function in ASKED_BY_WORK:
+        return 0
+    keys = _keys(executor)
+    asked = (key for name in ASKED_AS.get(function, (function,)) for key in keys.get(name, ()))
+    return min((_size(key, executor) for key in asked if not key.endswith(" (gradient)")), default=0)
 
 
 def size(name: str, executor: str) -> float:
