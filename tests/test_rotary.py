@@ -54,6 +54,7 @@ def test_float32_tables_of_halves():
 
 def test_third_derivatives():
     q, k, cos, sin = operands()
+    q, k = q.detach()[:1, :2].requires_grad_(), k[:1, :1]  # each element is moved alone: of all 400 it took 13 s
 
     def turned(q):
         return T.rotary_embedding(q, k, cos, sin, rotary_dim=8)[0].sin()
