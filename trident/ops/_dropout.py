@@ -128,7 +128,8 @@ def _channels(x: Tensor, seed: Tensor, p: float, values: Sequence[float], leadin
     """The last of the `leading` axes is that of the channels."""
     like = torch.empty_like(x)
     by_row = like.is_contiguous() or not like.movedim(leading - 1, -1).is_contiguous()
-    y = torch.empty_like(x, memory_format=torch.contiguous_format) if by_row else like
+    # not a second result beside it: the first may have been given memory that malloc kept, the second then has none
+    y = torch.empty_like(x, memory_format=torch.contiguous_format) if by_row and not like.is_contiguous() else like
     C, planes, inner = x.shape[leading - 1], math.prod(x.shape[: leading - 1]), math.prod(x.shape[leading:])
     M, N, planes = (planes * C, inner, 1) if by_row else (inner, C, planes)
     plan = tuning.bands(M, N, by_row, x.device)
