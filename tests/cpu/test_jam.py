@@ -1,7 +1,9 @@
-"""Rows that are walked over together (`NestEmitter.jams`): sums along rows of [M, N, K] of what M rows share."""
+"""Rows that are walked over together (emit/together.py): sums along rows of [M, N, K] of what M rows share, and over
+narrow rows, in registers where these are whole, and not for each of many that are empty."""
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
@@ -57,3 +59,84 @@ def test_what_is_shared_is_loaded_once(monkeypatch: pytest.MonkeyPatch, element:
     widest = max(blocks, key=lambda block: block.count("fmul"))
     assert widest.count("fmul") == 4
     assert len(re.findall(r" = load <", widest)) == 5
+
+
+@triton.jit
+def over_rows_kernel(
+    x, y, first, past, C, OP: tl.constexpr, OTHER: tl.constexpr, MASK: tl.constexpr, M: tl.constexpr, N: tl.constexpr
+):
+    """y [N]: OP over rows first .. past of x [M, C]; OTHER where the mask fails."""
+    rows, cols = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
+    if MASK == "rows":
+        inside = (rows < past) & (cols < C)
+    elif MASK == "band":
+        inside = (rows >= first) & (rows < past) & (cols < C)
+    elif MASK == "slope":
+        inside = (rows + cols < past) & (cols < C)
+    elif MASK == "rows that are not evenly apart":
+        inside = (rows * (3 - rows) < past) & (cols < C)
+    b_x = tl.load(x + rows * C + cols, inside, other=OTHER)
+    if OP == "sum":
+        b_y = tl.sum(b_x, 0)
+    elif OP == "max":
+        b_y = tl.max(b_x, 0)
+    elif OP == "xor":
+        b_y = tl.xor_sum(b_x, 0)
+    tl.store(y + tl.arange(0, N), b_y)
+
+
+ROWS = 64
+MASKS = {
+    "rows": lambda rows, cols, first, past: rows < past,
+    "band": lambda rows, cols, first, past: (rows >= first) & (rows < past),
+    "slope": lambda rows, cols, first, past: rows + cols < past,
+    "rows that are not evenly apart": lambda rows, cols, first, past: rows * (3 - rows) < past,
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("op", "other"), [("sum", 0), ("sum", 1), ("max", -3), ("max", 5), ("xor", 0), ("xor", 5)])
+@pytest.mark.parametrize("columns", [64, 33, 3])
+def test_rows_whole_partly_there_and_empty(mask: str, op: str, other: int, columns: int) -> None:
+    """Every empty row counts where `other` changes the result; integers, so that every order gives the same."""
+    torch.manual_seed(0)
+    x, block = torch.randint(-9, 9, (ROWS, columns), dtype=torch.int32), triton.next_power_of_2(columns)
+    rows, cols = torch.arange(ROWS)[:, None], torch.arange(block)
+    for first, past in ((0, 64), (0, 0), (0, 1), (1, 63), (8, 21), (8, 24), (50, 64)):
+        padded = torch.nn.functional.pad(x, (0, block - columns))
+        inside = MASKS[mask](rows, cols, first, past) & (cols < columns)
+        full = torch.where(inside, padded, other)
+        want = full.sum(0) if op == "sum" else full.amax(0)
+        if op == "xor":
+            want = functools.reduce(torch.bitwise_xor, full.unbind(0))
+        y = torch.full((block,), 77, dtype=torch.int32)
+        launch(over_rows_kernel, (1,), x, y, first, past, columns, OP=op, OTHER=other, MASK=mask, M=ROWS, N=block)
+        assert torch.equal(y, want.int()), (first, past)
+
+
+@pytest.mark.parametrize("other", [1.0, -0.0, float("inf"), float("nan"), 2.0**-100])
+@pytest.mark.parametrize("rows", [0, 3, 8, 33, 64])
+def test_empty_rows_of_floats(other: float, rows: int) -> None:
+    """Among them numbers that change nothing, and one that differs from what it is added to in its sign alone."""
+    x, y = torch.full((ROWS, 64), -0.0), torch.empty(64)
+    launch(over_rows_kernel, (1,), x, y, 0, rows, 64, OP="sum", OTHER=other, MASK="rows", M=ROWS, N=64)
+    full = torch.cat([x[:rows], torch.full((ROWS - rows, 64), other)])
+    torch.testing.assert_close(y, full.sum(0), rtol=1e-6, atol=0, equal_nan=True)
+    assert other != other or torch.equal(y.signbit(), full.signbit().all(0))
+
+
+def blocks_of(rows: int, columns: int) -> list[str]:
+    """Of a sum over masked rows as LLVM optimised it."""
+    text = inspect(
+        over_rows_kernel, torch.empty(rows, columns), torch.empty(columns), 0, rows, columns,
+        OP="sum", OTHER=0.0, MASK="rows", M=rows, N=columns,
+    ).optimised_ir  # fmt: skip
+    return text.split("\n\n")
+
+
+def test_narrow_rows_are_added_in_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop of four whole rows reads them, and writes nothing; of wider ones, each alone, it writes accumulators."""
+    monkeypatch.delenv("TRIDENT_CPU_SANITIZE", raising=False)
+    loop = max(blocks_of(ROWS, 32), key=lambda block: block.count("fadd"))
+    assert loop.count("fadd") >= 4 and "store" not in loop
+    assert any("fadd" in block and "store <" in block for block in blocks_of(ROWS, 1024))

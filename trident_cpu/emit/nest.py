@@ -6,7 +6,6 @@ columns for which they hold. Inside it whole vectors run with those masks known 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from trident_cpu.emit.padding import Padding
 from trident_cpu.emit.prefetch import fetch, worth
 from trident_cpu.emit.reduce import Reduction
 from trident_cpu.emit.stream import may_start, streamable, streams_always
+from trident_cpu.emit.together import Together, jams
 from trident_cpu.emit.transpose import column, side, squares, store_turned
 from trident_cpu.emit.transpose import fits as fits_turned
 from trident_cpu.emit.types import size
@@ -34,9 +34,7 @@ WAYS = 4  # accumulators of a cheap sum along a row
 CHEAP = 8.0  # relative cost of its operands, see Dependencies.cost
 SHORT = 4  # vectors of a row: with an instruction for masked accesses, masks cost less than finding where they hold
 INNER_UNROLL = 4  # and so do the vectors of a row
-JAM = 4  # rows that are added at once where sums over rows are made in memory, or that share what is read for them
 TURN = 8.0  # relative cost of storing a vector that is turned round in registers
-NARROW = 256  # bytes of such rows: longer ones are streams far apart, which main memory gives more slowly
 
 
 def emit_nest(fe: FunctionEmitter, nest: Nest, brief: bool = False) -> None:
@@ -135,8 +133,8 @@ class NestEmitter:
         self.unroll_all = vectors <= UNROLL and not self.brief
         self.ways = WAYS if not self.brief and self.wants_ways() else 1
         outer = [d for d in range(len(self.shape) - 1, -1, -1) if d != self.vector_dim]
-        outer.sort(key=self.jams)
-        self.jam = self.jams(outer[-1]) if outer else 1
+        outer.sort(key=lambda dim: jams(self, dim))
+        self.jam = jams(self, outer[-1]) if outer else 1
         self.ways = max(1, self.ways // self.jam)
         for reduction in self.reductions:
             reduction.prepare(self.shape, self.ways, self.jam)
@@ -172,21 +170,21 @@ class NestEmitter:
             return
         dim, rest = outer[0], outer[1:]
         if not rest and self.jam > 1:
-            self.each(dim, self.jam, False, lambda: self.rows(dim))
+            Together(self, dim).run()
         else:
-            self.each(dim, 1, self.unroll_all, lambda: self.level(rest))
+            self.each(dim, 1, self.unroll_all, lambda _i: self.level(rest))
 
-    def each(self, dim: int, step: int, unroll: bool, body: Callable[[], None]) -> None:
+    def each(self, dim: int, step: int, unroll: bool, body: Callable[[str], None]) -> None:
         extent = self.shape[dim]
         if extent == step or unroll:
             for i in range(0, extent, step):
                 self.index[dim] = str(i)
-                body()
+                body(str(i))
         else:
 
             def at(i: str) -> None:
                 self.index[dim] = i
-                body()
+                body(i)
 
             self.b.loop("0", str(extent), step, at, rolled=self.brief)
         self.index[dim] = "0"
@@ -200,7 +198,7 @@ class NestEmitter:
         dim, lanes, extent = self.vector_dim, self.lanes, self.extent
         if not known:
             if self.unroll_all or self.brief or extent // lanes <= INNER_UNROLL:
-                self.each(dim, lanes, not self.brief, lambda: self.vector(frozenset()))
+                self.each(dim, lanes, not self.brief, lambda _i: self.vector(frozenset()))
             else:
                 stop = str(extent)
                 self.streamed(lambda: self.vectors(self.main_part(stop), stop, frozenset()))
@@ -211,82 +209,11 @@ class NestEmitter:
                 full = self.b.value(f"and i1 {full}, {self.b.value(f'icmp sle i64 {low}, 0')}")
             self.b.when(full, lambda: self.vector(known), lambda: self.vector(frozenset()))
         elif low is not None and extent // lanes <= SHORT and self.fe.features.vector_bits >= 512:
-            self.each(dim, lanes, True, lambda: self.vector(frozenset()))
+            self.each(dim, lanes, True, lambda _i: self.vector(frozenset()))
         else:
             self.split_row(known, low, high, self.end_of_row(known, high))
         for reduction in self.reductions:
             reduction.end_row(self.index)
-
-    def jams(self, dim: int) -> int:
-        """Rows along `dim` that are walked over together, vector by vector; 1: each by itself.
-
-        Where the nest does nothing but reduce. Over its rows: accumulators, which are in memory, are then read and
-        written once for JAM rows. Along them: what the rows share, [1, N, K] of [M, N, K], is loaded once for all."""
-        nest = self.nest
-        names, along = {op.name for op in nest.members}, [r.along for r in self.reductions]
-        if (
-            self.brief
-            or self.unroll_all
-            or nest.keep
-            or nest.updates
-            or not names <= {"tt.load", "tt.reduce"}
-            or any(r.start is None for r in self.reductions)
-        ):
-            return 1
-        if all(along):
-            return min(JAM, self.shape[dim]) if along and self.shared(dim) else 1
-        wide = self.extent * max(size(e) for r in self.reductions for e in r.elements) > NARROW
-        over = all(r.axis == dim for r in self.reductions) and names == {"tt.load", "tt.reduce"}
-        return JAM if over and not wide and self.shape[dim] % JAM == 0 else 1
-
-    def shared(self, dim: int) -> bool:
-        """Is the larger part of the tiles that the nest reads in memory the same for all rows along `dim`? (Rows of
-        the larger part side by side would be streams far apart.)"""
-        fe, nest = self.fe, self.nest
-        read = {leaf for value in nest.operands() for leaf in fe.deps.leaves(value)} & {*fe.references, *fe.views}
-        whole = [shape for shape in (leaf.type.shape for leaf in read) if len(shape) == len(self.shape)]
-        return 2 * sum(prod(shape) for shape in whole if shape[dim] == 1) >= sum(map(prod, whole)) > 0
-
-    def rows(self, dim: int) -> None:
-        """`jam` rows from the one at hand on: whole vectors of all of them at once, then what is left of each."""
-        b, first, found = self.b, self.index[dim], []
-        for reduction in self.reductions:
-            reduction.start_row()
-        for k in range(self.jam):
-            self.index[dim] = b.add(first, str(k))
-            self.start_row()
-            found.append((self.index[dim], self.row_start, *Bounds(self).find(self.row_start)))
-        known, extent = found[0][2], str(self.extent)
-        bounded = bool(known) and all(low is None for *_, low, _high in found)
-        whole = extent if not known else "0"
-        if bounded:
-            high = functools.reduce(lambda a, c: b.call("smin", "i64", ("i64", a), ("i64", c)), [f[4] for f in found])
-            high = b.call("smax", "i64", ("i64", high), ("i64", "0"))
-            whole = b.value(f"and i64 {b.call('smin', 'i64', ('i64', high), ('i64', extent))}, {-self.lanes}")
-
-        def all_rows(way: int) -> None:
-            for k, (self.index[dim], self.row_start, *_) in enumerate(found):
-                for reduction in self.reductions:
-                    reduction.turn(k, self.jam, way)
-                self.vector(known)
-
-        def one_way(i: str) -> None:
-            self.index[self.vector_dim] = i
-            all_rows(0)
-
-        rest = self.main_part(whole, all_rows)
-        if rest != whole:
-            b.loop(rest, whole, self.lanes, one_way)
-        for k, (self.index[dim], self.row_start, _, _, high) in enumerate(found):
-            for reduction in self.reductions:
-                reduction.turn(k)
-            padding = Padding(self, known)
-            if bounded and padding.repeats():
-                padding.run(whole, extent, high)
-            else:
-                self.vectors(whole, extent, frozenset())
-            for reduction in self.reductions:
-                reduction.end_row(self.index)
 
     def start_row(self) -> None:
         """Emit once per row the addresses that its vectors share."""
@@ -320,7 +247,7 @@ class NestEmitter:
         whole = b.value(f"and i64 {whole}, {-lanes}")
         if low is None:
             self.streamed(lambda: self.vectors(self.main_part(whole, known=known), whole, known))
-            padding = Padding(self, known)
+            padding = Padding(self, known, self.vector_dim)
             if end == str(extent) and padding.repeats():
                 padding.run(whole, end, high)
             else:

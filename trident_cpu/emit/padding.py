@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Padding:
-    """What happens in a row of a nest where the comparisons `known` do not all hold in any lane."""
+    """What happens along `dim` of a nest where the comparisons `known` do not all hold in any lane."""
 
-    def __init__(self, nest: NestEmitter, known: Known) -> None:
-        self.nest, self.fe, self.b, self.known = nest, nest.fe, nest.b, known
+    def __init__(self, nest: NestEmitter, known: Known, dim: int) -> None:
+        self.nest, self.fe, self.b, self.known, self.dim = nest, nest.fe, nest.b, known, dim
         self.memo: dict[tuple[Value, Map], bool] = {}
 
     def repeats(self) -> bool:
-        """Is each vector's work that of the one before? Stores must do nothing, loads and selections take one side."""
+        """Is the work at each place that at the one before? Stores do nothing, loads and selections take one side."""
         nest, identity = self.nest.nest, self.nest.row_start.identity
         if nest.updates or any(op.name not in ("tt.load", "tt.store", "tt.reduce") for op in nest.members):
             return False
-        if not all(reduction.along for reduction in self.nest.reductions):
+        if not all(reduction.axis == self.dim for reduction in self.nest.reductions):
             return False
         stores = [op for op in nest.members if op.name == "tt.store"]
         if not all(len(op.operands) > 2 and self.fails(op.operands[2], identity) for op in stores):
@@ -44,7 +44,7 @@ class Padding:
         return self.known <= set(comparisons(self.fe, [(mask, index_map)]))
 
     def is_constant(self, value: Value, index_map: Map) -> bool:
-        """Has the value the same lanes in every vector?"""
+        """Has the value the same lanes at every place?"""
         key = (value, index_map)
         if key not in self.memo:
             self.memo[key] = self._is_constant(value, index_map)
@@ -52,7 +52,7 @@ class Padding:
 
     def _is_constant(self, value: Value, index_map: Map) -> bool:
         fe, op = self.fe, value.op
-        if not value.type.is_tile or self.nest.vector_dim not in index_map:
+        if not value.type.is_tile or self.dim not in index_map:
             return True
         if op is None or value in fe.aliases or value in fe.inductions:
             return False

@@ -91,6 +91,8 @@ class Reduction:
         self.finals: list[str] = []
         self.row, self.way = 0, 0  # of those walked over together; the accumulator in use
         self.begins, self.ends = True, True  # an accumulator in memory is read, and written, by this step
+        self.held: dict[str, list[str]] = {}  # slots of accumulators in registers, by their place in the row
+        self.watched = ""  # the slot of an i1: has a step changed an accumulator in memory?
         self.change: list[str] | None = None  # while watched: i1s, has a step changed an accumulator?
 
     def prepare(self, shape: tuple[int, ...], ways: int, rows: int) -> None:
@@ -194,18 +196,61 @@ class Reduction:
         def combine() -> None:
             if self.begins:
                 self.olds = [lanes_of(fe, load_view(fe, view, place, ctx), lanes) for view in self.views]
-            self.olds = apply_region(fe, self.region, [*self.olds, *news], lanes)
+            olds, self.olds = self.olds, apply_region(fe, self.region, [*self.olds, *news], lanes)
+            if self.watched and self.begins and self.ends:
+                self.note(olds)
             if self.ends:
                 put(self.olds)
 
         if not self.views:
             raise UnsupportedOp("tt.reduce", "a scalar result across vectors", fe.where(self.op))
-        if self.start is not None:
+        if self.held:
+            slots = self.held[ctx.index[ctx.vector_dim]]
+            olds = [b.value(f"load {vector(e, lanes)}, ptr {s}") for e, s in zip(self.elements, slots, strict=True)]
+            self.keep(slots, apply_region(fe, self.region, [*olds, *news], lanes))
+        elif self.start is not None:
             combine()
         elif not index.startswith("%"):
             put(news) if index == "0" else combine()
         else:
             b.when(b.value(f"icmp eq i64 {index}, 0"), lambda: put(news), combine)
+
+    def hold(self, row: Context, extent: int) -> None:
+        """From here on the accumulators of a row of results are slots at known places, which LLVM makes registers."""
+        for at in range(0, extent, self.lanes):
+            ctx = self.vector_of(row, str(at))
+            slots = [self.b.alloca(vector(e, self.lanes)) for e in self.elements]
+            self.keep(slots, [lanes_of(self.fe, load_view(self.fe, v, self.kept, ctx), self.lanes) for v in self.views])
+            self.held[str(at)] = slots
+
+    def release(self, row: Context) -> None:
+        """They are in memory again."""
+        held, self.held = self.held, {}
+        for at, slots in held.items():
+            for view, e, slot in zip(self.views, self.elements, slots, strict=True):
+                text = self.b.value(f"load {vector(e, self.lanes)}, ptr {slot}")
+                store_view(self.fe, view, self.kept, self.vector_of(row, at), Val("lanes", e, text))
+
+    def keep(self, slots: list[str], texts: list[str]) -> None:
+        for e, slot, text in zip(self.elements, slots, texts, strict=True):
+            self.b.emit(f"store {vector(e, self.lanes)} {text}, ptr {slot}")
+
+    def vector_of(self, row: Context, at: str) -> Context:
+        index = list(row.index)
+        index[row.vector_dim] = at
+        return Context(row.shape, index, row.vector_dim, self.lanes)
+
+    def watch_memory(self) -> str:
+        """From here on single rows note whether they change an accumulator, in this slot of an i1."""
+        self.watched = self.b.alloca("i1", 8)
+        self.b.emit(f"store i1 false, ptr {self.watched}")
+        return self.watched
+
+    def note(self, olds: list[str]) -> None:
+        changed = self.b.value(f"load i1, ptr {self.watched}")
+        for old, new, e in zip(olds, self.olds, self.elements, strict=True):
+            changed = self.b.value(f"or i1 {changed}, {self.differ(e, old, new)}")
+        self.b.emit(f"store i1 {changed}, ptr {self.watched}")
 
     def end_row(self, index: list[str]) -> None:
         """Fold the lanes; the result of the row goes to its place."""
