@@ -63,9 +63,9 @@ def test_what_is_shared_is_loaded_once(monkeypatch: pytest.MonkeyPatch, element:
 
 @triton.jit
 def over_rows_kernel(
-    x, y, first, past, C, OP: tl.constexpr, OTHER: tl.constexpr, MASK: tl.constexpr, M: tl.constexpr, N: tl.constexpr
+    x, y, first, past, C, other, OP: tl.constexpr, MASK: tl.constexpr, M: tl.constexpr, N: tl.constexpr
 ):
-    """y [N]: OP over rows first .. past of x [M, C]; OTHER where the mask fails."""
+    """y [N]: OP over rows first .. past of x [M, C]; other where the mask fails."""
     rows, cols = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
     if MASK == "rows":
         inside = (rows < past) & (cols < C)
@@ -75,7 +75,7 @@ def over_rows_kernel(
         inside = (rows + cols < past) & (cols < C)
     elif MASK == "rows that are not evenly apart":
         inside = (rows * (3 - rows) < past) & (cols < C)
-    b_x = tl.load(x + rows * C + cols, inside, other=OTHER)
+    b_x = tl.load(x + rows * C + cols, inside, other=other)
     if OP == "sum":
         b_y = tl.sum(b_x, 0)
     elif OP == "max":
@@ -110,7 +110,7 @@ def test_rows_whole_partly_there_and_empty(mask: str, op: str, other: int, colum
         if op == "xor":
             want = functools.reduce(torch.bitwise_xor, full.unbind(0))
         y = torch.full((block,), 77, dtype=torch.int32)
-        launch(over_rows_kernel, (1,), x, y, first, past, columns, OP=op, OTHER=other, MASK=mask, M=ROWS, N=block)
+        launch(over_rows_kernel, (1,), x, y, first, past, columns, other, OP=op, MASK=mask, M=ROWS, N=block)
         assert torch.equal(y, want.int()), (first, past)
 
 
@@ -119,7 +119,7 @@ def test_rows_whole_partly_there_and_empty(mask: str, op: str, other: int, colum
 def test_empty_rows_of_floats(other: float, rows: int) -> None:
     """Among them numbers that change nothing, and one that differs from what it is added to in its sign alone."""
     x, y = torch.full((ROWS, 64), -0.0), torch.empty(64)
-    launch(over_rows_kernel, (1,), x, y, 0, rows, 64, OP="sum", OTHER=other, MASK="rows", M=ROWS, N=64)
+    launch(over_rows_kernel, (1,), x, y, 0, rows, 64, other, OP="sum", MASK="rows", M=ROWS, N=64)
     full = torch.cat([x[:rows], torch.full((ROWS - rows, 64), other)])
     torch.testing.assert_close(y, full.sum(0), rtol=1e-6, atol=0, equal_nan=True)
     assert other != other or torch.equal(y.signbit(), full.signbit().all(0))
@@ -128,8 +128,8 @@ def test_empty_rows_of_floats(other: float, rows: int) -> None:
 def blocks_of(rows: int, columns: int) -> list[str]:
     """Of a sum over masked rows as LLVM optimised it."""
     text = inspect(
-        over_rows_kernel, torch.empty(rows, columns), torch.empty(columns), 0, rows, columns,
-        OP="sum", OTHER=0.0, MASK="rows", M=rows, N=columns,
+        over_rows_kernel, torch.empty(rows, columns), torch.empty(columns), 0, rows, columns, 0.0,
+        OP="sum", MASK="rows", M=rows, N=columns,
     ).optimised_ir  # fmt: skip
     return text.split("\n\n")
 
