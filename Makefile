@@ -49,9 +49,13 @@ lint: $(VENV)/ready
 
 # Python compiles what is imported; pip would compile 14,000 files, one after the other, for three quarters of a minute.
 PIP := $(PYTHON) -m pip install --quiet --no-compile
+# PyTorch's CPU build, from where pip looks already or from PyTorch's own index; not every system has one. What PyPI has for
+# Linux brings gigabytes of CUDA, and asks for another Triton than the one that is tested here.
+TORCH := $(PIP) $(shell sed -n 's/^torch==.*/&+cpu/p' requirements-dev.txt)
 # Liger-Kernel: kernels for tests/cpu/test_liger.py to run. Not in the requirements: its torch and triton are those there.
 $(VENV)/ready: requirements-dev.txt pyproject.toml
 	python3 -m venv $(VENV)
+	$(TORCH) 2>/dev/null || $(TORCH) --index-url https://download.pytorch.org/whl/cpu || true
 	$(PIP) --requirement requirements-dev.txt
 	$(PIP) --no-deps liger-kernel==0.8.5
 	$(PIP) --no-build-isolation --no-deps --editable .
