@@ -110,7 +110,7 @@ def test_a_call_that_raises_is_named_and_ends_nothing(tmp_path, capsys):
 
 
 def test_a_missing_rival_is_left_out_by_name(tmp_path, monkeypatch, capsys):
-    gone = rivals.Rival("liger", lambda workload: None, lambda: "liger-kernel is not installed")
+    gone = rivals.Rival("liger", lambda workload: torch.relu, lambda: "liger-kernel is not installed")
     monkeypatch.setitem(rivals.RIVALS, "liger", gone)
     assert bench(tmp_path, "right", "--against", "eager,liger") == 0
     assert "liger left out: liger-kernel is not installed" in capsys.readouterr().out
@@ -125,6 +125,43 @@ def test_a_wrong_or_failing_rival_has_no_ratio(monkeypatch):
     found = row("right", against=("eager", "off", "fails"))
     assert list(found.ratios) == ["eager"]
     assert found.absent["off"].startswith("result 0:") and found.absent["fails"] == "RuntimeError: of no use"
+
+
+def test_a_rival_that_is_left_out_is_said_wherever_its_ratio_would_be(tmp_path, monkeypatch, capsys):
+    slow_to_make = rivals.Rival("slow", lambda w: pytest.fail("was made"), absent=lambda w: "takes | hours")
+    monkeypatch.setitem(rivals.RIVALS, "slow", slow_to_make)
+    files = tmp_path / "out.csv", tmp_path / "out.html", tmp_path / "out.md"
+    options = [x for pair in zip(("--csv", "--html", "--markdown"), files, strict=True) for x in pair]
+    assert bench(tmp_path, "right", "--backward", "--against", "eager,slow,liger", *options) == 0
+    table, page, document = (f.read_text() for f in files)
+    assert "left out slow of right 256x512 forward, backward, both: takes | hours" in capsys.readouterr().out
+    assert {line["left out"] for line in csv.DictReader(table.splitlines())} == {"slow: takes | hours"}
+    assert "<li>slow of right 256x512 forward, backward, both: takes | hours</li>" in page
+    assert "| slow of right 256x512 forward, backward, both | takes \\| hours |" in document
+    assert all("liger of" not in text for text in (table, page, document))  # it has no such operator
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "rnn_relu", "gru", "rnn_tanh.deep", "gru.deep"])
+def test_torch_compile_unrolls_no_long_sequence(name, monkeypatch):
+    monkeypatch.setattr(rivals, "_compiled", lambda workload: pytest.fail("was compiled"))
+    (workload,) = workloads.select([name], ["forward"], torch.float32, sizes=[(64, 32, 3)])
+    found = measure(
+        workload,
+        rivals.available(["eager", "compile"])[0],
+        Settings(seconds=0.0, extras=False),
+        results.machine("cpu", "wall"),
+    )
+    steps = {"rnn_tanh.deep": 2 * 32, "gru.deep": 2 * 2 * 64}.get(name, 64)  # batch_first; both ways
+    assert found.left_out == {"compile": f"would compile each of {steps} steps, 1 to 3 s for one"}
+    assert "eager" in found.ratios and summary.cells(found, ["eager", "compile"])[5] == "left out"
+
+
+def test_torch_compile_is_compared_with_in_short_sequences_and_all_else():
+    (compiled,) = rivals.available(["compile"])[0]
+    chosen = workloads.select([], ["forward"], torch.float32)
+    short = workloads.select(["gru"], ["forward"], torch.float32, sizes=[(4, 8, 32)])
+    assert {w.name for w in (*chosen, *short) if compiled.absent(w)} == {"rnn_tanh", "rnn_relu", "gru"}
+    assert not compiled.absent(*short)
 
 
 def test_a_rival_that_overwrites_its_inputs_gets_them_whole(monkeypatch):

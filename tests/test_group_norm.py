@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import trident.functional as T
 import trident.nn
 from tests.test_laws import DEVICE, close, double, run
-from trident.runtime import tuning, tuning_planes
+from trident.runtime import route, tuning, tuning_planes
 
 
 @pytest.mark.parametrize("shape", ((2, 4, 5, 7), (1, 2, 300, 301)))
@@ -53,6 +53,32 @@ def test_one_gradient_only(wanted, spatial):
     z = F.group_norm(exact["x"], 2, exact["w"], exact["b"])
     alone, expected = torch.autograd.grad(y, tensors[wanted], dy), torch.autograd.grad(z, exact[wanted], dy.double())
     close(alone, expected, torch.float32, y.numel())
+
+
+@pytest.mark.parametrize("watched", (False, True))
+def test_small_calls_are_refused_as_torch_does(watched, monkeypatch):
+    """Where torch is asked for its size before anything else is looked at; who watches hears the reason."""
+    told = []
+    monkeypatch.setattr(route, "WATCHERS", [lambda name, tensors, reason: told.append(reason)] * watched)
+    x, w = torch.randn(2, 4, 3, device=DEVICE), torch.randn(3, device=DEVICE)
+    calls = (
+        lambda f: f.group_norm(x, 3),
+        lambda f: f.group_norm(x, 2, w),
+        lambda f: f.group_norm(x[:1, :, :1], 4),
+        lambda f: f.batch_norm(x, None, None, w, training=True),
+        lambda f: f.batch_norm(x[:1, :, :1], None, None, training=True),
+        lambda f: f.batch_norm(x, None, None),
+        lambda f: f.instance_norm(x, weight=w),
+        lambda f: f.instance_norm(x[:, :, :1]),
+    )
+    with route.forced("auto"):
+        for call in calls:
+            with pytest.raises(Exception) as theirs:
+                call(F)
+            with pytest.raises(type(theirs.value)) as ours:
+                call(T)
+            assert str(ours.value) == str(theirs.value)
+    assert told == [route.INVALID] * len(calls) * watched
 
 
 @pytest.mark.parametrize("dims", (1, 2, 3))

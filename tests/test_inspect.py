@@ -10,7 +10,7 @@ from trident.cases.case import EVERYTHING
 from trident.inspect import analysis, command, counting, instructions, launches, page, report, watch
 from trident.inspect.compiled import compiled
 from trident.inspect.targets import CARDS, TARGETS, occupancy, roofline
-from trident.runtime import launch, tuning
+from trident.runtime import launch, tuning, tuning_planes
 
 pytestmark = pytest.mark.skipif(launch.INTERPRETED, reason="under TRITON_INTERPRET=1 kernels are Python, not sources")
 
@@ -161,6 +161,18 @@ def test_all_of_tuning_answers_as_for_a_gpu():
     assert tuning.keeps_numbers(cpu)
     with watch.planned_for_gpus(lambda *_, **__: None):
         assert not tuning.keeps_numbers(cpu) and "num_warps" in tuning.flat(4096, cpu).meta
+
+
+def test_how_planes_are_seen_is_remembered_of_each_device_apart():
+    x = torch.empty(16, 8, 64, 64).to(memory_format=torch.channels_last)
+
+    def seen():
+        return tuning_planes.seen(4, x.shape, torch.channels_last, x.device)
+
+    for _ in range(2):
+        with watch.planned_for_gpus(lambda *_, **__: None):
+            assert seen().fold == 1 and seen().device.type == "cuda" and seen().samples().loops
+        assert seen().fold == 8 and seen().device.type == "cpu" and not seen().samples().loops
 
 
 def test_what_a_kernel_is_the_same_for_is_no_constant():

@@ -243,6 +243,19 @@ def test_bitwise_repeatable(case):
     same(run(case.ours, inputs), run(case.ours, inputs))
 
 
+@each
+@once
+def test_the_same_where_nothing_is_recorded(case):
+    inputs = make(case, case.shapes[0], torch.float32)
+    torch.manual_seed(2)
+    recorded = results(case.ours(*inputs))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        alone = results(case.ours(*inputs))
+    same(alone, [t.detach() for t in recorded])
+    assert [t.stride() for t in alone] == [t.stride() for t in recorded] and not any(t.requires_grad for t in alone)
+
+
 def second_order(fn, inputs) -> list[torch.Tensor]:
     torch.manual_seed(2)
     y = fn(*inputs)

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import trident.functional as T
-from trident.runtime import crossover, route, tuning
+from trident.runtime import crossover, route, tuning, tuning_planes
 from trident.runtime import launch as launch_module
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -74,6 +74,28 @@ def test_speed_decides_in_auto_only(monkeypatch):
         assert route.to_torch("silu", X) and not route.to_torch("silu", torch.randn(100))
         assert route.to_torch("relu", torch.randn(10**6))
     assert not route.to_torch("silu", X) and not route.to_torch("relu", X)
+
+
+def test_a_reason_is_looked_for_where_size_decides_nothing_or_somebody_asks(monkeypatch):
+    how = launch_module.executor("cpu")
+    monkeypatch.setitem(crossover.FEWEST_ELEMENTS, (how, "silu"), 100)
+    monkeypatch.delitem(crossover.HAND_TUNED, (how, "silu"), raising=False)
+    looked, told = [], []
+
+    def found():
+        looked.append(1)
+        return "a reason"
+
+    monkeypatch.setattr(route, "WATCHERS", [])
+    with route.forced("auto"):
+        assert route.to_torch("silu", X, unless=found) and not looked
+        assert route.to_torch("silu", torch.randn(100), unless=found) and len(looked) == 1
+        assert not route.to_torch("silu", torch.randn(100), unless=lambda: None)
+        monkeypatch.setattr(route, "WATCHERS", [lambda name, tensors, reason: told.append(reason)])
+        for unless in (found, "a reason", lambda: None, None):
+            assert route.to_torch("silu", X, unless=unless)
+    assert told == ["a reason", "a reason", *2 * ["faster in torch below 100 elements"]]
+    assert route.to_torch("silu", X, unless=found) and not route.to_torch("silu", X, unless=lambda: None)
 
 
 def test_log_prints_each_decision_once(monkeypatch, caplog):
@@ -171,6 +193,21 @@ def test_symbolic_sizes_get_a_placeholder():
     assert plans == [tuning.TRACED]
 
 
+def test_how_planes_are_seen_is_remembered_of_plain_sizes_only():
+    views = []
+
+    def traced(x):
+        views.append(tuning_planes.seen(2, x.shape, memory_format(x), x.device))
+        return x + 1
+
+    for size in (4, 6):
+        x = torch.empty(size, 4, 5, 7).to(memory_format=torch.channels_last)
+        again = tuning_planes.seen(2, x.shape, memory_format(x), x.device)
+        assert tuning_planes.seen(2, x.shape, memory_format(x), x.device) is again
+        make_fx(traced, tracing_mode="symbolic")(x)
+    assert all(type(v.R) is torch.SymInt and v.form == torch.channels_last and v.fold == 1 for v in views)
+
+
 def test_powers_of_two():
     assert [tuning.power_of_2(n) for n in (0, 1, 2, 3, 4, 5, 1023, 1025)] == [1, 1, 2, 4, 4, 8, 1024, 2048]
 
@@ -196,6 +233,10 @@ def test_apply_records_only_where_a_gradient_can_flow():
         assert apply(Doubled, needing, 2.0).grad_fn is None
     with torch.inference_mode():
         assert apply(Doubled, needing, 2.0).is_inference()
+    assert apply(Doubled, x, 2.0, unrecorded=lambda x, factor: factor) == 2.0
+    with torch.no_grad():
+        assert apply(Doubled, needing, 2.0, unrecorded=lambda x, factor: factor) == 2.0
+    assert apply(Doubled, needing, 2.0, unrecorded=lambda x, factor: factor).requires_grad
     y = apply(Doubled, needing, 2.0)
     assert type(y.grad_fn).__name__ == "DoubledBackward"
     y.sum().backward()

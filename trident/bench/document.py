@@ -5,7 +5,18 @@ from pathlib import Path
 
 from trident.bench import plots
 from trident.bench.results import Row
-from trident.bench.summary import LOSS, first_calls, losers, percent, rivals_of, summary, time_of, times, ways_of
+from trident.bench.summary import (
+    LOSS,
+    first_calls,
+    left_out,
+    losers,
+    percent,
+    rivals_of,
+    summary,
+    time_of,
+    times,
+    ways_of,
+)
 from trident.cases import CASES
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
@@ -19,8 +30,9 @@ A figure is how many times as fast as the rival's call Trident's is: the median 
 turns, ± the distance of the 10th and the 90th percentile. Inputs rotate past the last-level cache, each call allocates
 its results, and results were compared with float64 before a ratio was printed. "of ceiling" is the share of the rate of
 a copy (of a matrix product, for products) measured in the same run. Where Trident prefers torch's operator the row says
-why, and in brackets what its own kernel would have done; a mean counts such a row as 1. `make bench` also writes
-`out/bench.html`: all of this with pictures of each operator.
+why, and in brackets what its own kernel would have done; a mean counts such a row as 1. "left out" is a rival that has
+the operator but no ratio, for a reason that is told. `make bench` also writes `out/bench.html`: all of this with
+pictures of each operator.
 
 """
 
@@ -43,6 +55,7 @@ def write(rows: Sequence[Row], out: Path) -> None:
         _means(rows),
         first_calls(rows) + "\n\n",
         _losers(rows),
+        _left_out(rows),
         *(_family(name, rows) for name in sorted({row.family for row in rows})),
     ]
     out.write_text("".join(parts), encoding="utf-8")
@@ -81,14 +94,18 @@ def _losers(rows: Sequence[Row]) -> str:
     return f"## Where Trident is slower\n\n{_table(['case', 'shape', 'way', 'x eager', 'route'], body)}"
 
 
+def _left_out(rows: Sequence[Row]) -> str:
+    body = [[who, reason.replace("|", "\\|")] for who, reason in left_out(rows).items()]
+    return f"## Left out\n\n{_table(['rival and row', 'why'], body)}" if body else ""
+
+
 def _family(name: str, rows: Sequence[Row]) -> str:
     of = [row for row in rows if row.family == name]
     rivals = rivals_of(of)
     body = []
     for row in of:
         forced = f" ({row.forced.median:.2f})" if row.forced else ""
-        ratios = ["refused" if row.refused else times(row, rival) for rival in rivals]
-        numbers = [time_of(row), *ratios, percent(row)]
+        numbers = [time_of(row), *(times(row, rival) for rival in rivals), percent(row)]
         body.append([f"`{row.name}`", row.shape, row.way, *numbers, row.where + forced])
     head = ["case", "shape", "way", "time", *(f"x {r}" for r in rivals), "of ceiling", "route (its kernel)"]
     return f"## {name}\n\n{_table(head, body)}"

@@ -126,11 +126,11 @@ class _Measured:
         return [t.detach().clone().requires_grad_(t.requires_grad) for t in self.inputs]
 
     def _rival(self, rival: Rival, by: Judge) -> None:
-        """A rival that lacks the operator, fails or is wrong is named in the row."""
-        fn = rival.make(self.workload)
-        if fn is None:
-            self.row.absent[rival.name] = "has no such operator"
+        """A rival that lacks the operator, would take too long, fails or is wrong is named in the row."""
+        if reason := rival.absent(self.workload):
+            self.row.absent[rival.name] = reason
             return
+        fn = rival.make(self.workload)
         try:
             self._enter(rival.name, fn, route.policy, rival.overwrites)
             fault = by.fault(rival.name, fn, self.workload.way, SLACK)

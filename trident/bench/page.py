@@ -8,7 +8,19 @@ from string import Template
 
 from trident.bench import plots
 from trident.bench.results import Row
-from trident.bench.summary import LOSS, cells, first_calls, geometric, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import (
+    LOSS,
+    cells,
+    first_calls,
+    geometric,
+    head,
+    left_out,
+    losers,
+    lost,
+    rivals_of,
+    summary,
+    ways_of,
+)
 
 WAY = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 
@@ -31,7 +43,7 @@ def text(rows: Sequence[Row]) -> str:
         tiles="".join(_tiles(rows, rivals[0])) if rivals else "",
         means=_means(rows, rivals),
         first=escape(first_calls(rows)),
-        lost=_lost(rows),
+        lost=_lost(rows) + _left_out(rows),
         families="".join(_family(name, of) for name, of in _families(rows).items()),
     )
 
@@ -88,6 +100,11 @@ def _lost(rows: Sequence[Row]) -> str:
             f"that went to torch pays for being asked.</p>{_table(found[:40], rivals_of(rows))}"
         )
     return "".join(parts) or f"<p>No row is below {LOSS} of eager.</p>"
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    lines = "".join(f"<li>{escape(f'{who}: {reason}')}</li>" for who, reason in left_out(rows).items())
+    return f"<h2>Left out</h2><ul>{lines}</ul>" if lines else ""
 
 
 def _family(name: str, rows: list[Row]) -> str:

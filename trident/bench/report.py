@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trident.bench.results import Machine, Row
-from trident.bench.summary import cells, first_calls, head, losers, lost, rivals_of, summary, ways_of
+from trident.bench.summary import cells, first_calls, head, left_out, losers, lost, rivals_of, summary, ways_of
 
 WIDE = 170  # columns, where no terminal says otherwise
 
@@ -49,6 +49,8 @@ def show(rows: Sequence[Row], missing: dict[str, str], machine: Machine, complet
         of_way = [row for row in rows if row.way == way]
         for rival in rivals:
             s = summary(of_way, rival)
+            if not s.rows:
+                continue
             to.print(
                 f"{way:9} against {rival:8} {s.mean:.2f} over {s.rows} rows (geometric mean, a row that went to torch "
                 f"counts 1); kernels {s.kernel_mean:.2f} over {s.kernels}, {s.wins} won, {s.losses} rows lost",
@@ -59,9 +61,8 @@ def show(rows: Sequence[Row], missing: dict[str, str], machine: Machine, complet
     for row in rows:
         if row.refused:
             to.print(f"[red]refused[/red] {row.name} {row.shape} {row.way}: {escape(row.refused)}", highlight=False)
-        for rival, reason in row.absent.items():
-            if reason != "has no such operator":
-                to.print(f"[yellow]{rival} left out[/yellow] of {row.name} {row.shape} {row.way}: {escape(reason)}")
+    for who, reason in left_out(rows).items():
+        to.print(f"[yellow]left out[/yellow] {who}: {escape(reason)}", highlight=False)
     for rival, reason in missing.items():
         to.print(f"[yellow]{rival} left out[/yellow]: {reason}")
     if not complete:

@@ -25,6 +25,7 @@ from trident.runtime import tuned
 from trident.runtime.launch import executor
 
 OURS, FORCED = "trident", "kernel"  # names of variants: as a user calls it; its kernel, where route prefers torch
+LACKS = "has no such operator"  # of a rival: nothing that a reader is told row by row
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Row:
         return self.where.startswith("torch")
 
     @property
+    def left_out(self) -> dict[str, str]:
+        """Rivals that have the operator and no ratio -> why."""
+        return {rival: reason for rival, reason in self.absent.items() if reason != LACKS}
+
+    @property
     def key(self) -> str:
         parts = [self.name, self.shape, self.dtype, self.way, self.options, str(self.machine)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -113,7 +119,8 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     rivals = _union(row.ratios for row in rows)
     head = ["case", "family", "shape", "dtype", "way", "where", *(f"{v} us" for v in variants)]
     head += [f"{r} ratio{end}" for r in rivals for end in ("", " spread")]
-    head += ["kernel ratio", "Gunit/s", "unit", "percent of ceiling", "host us", "peak memory bytes", "refused"]
+    head += ["kernel ratio", "Gunit/s", "unit", "percent of ceiling", "host us", "peak memory bytes"]
+    head += ["refused", "left out"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
@@ -125,6 +132,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             who = [row.name, row.family, row.shape, row.dtype, row.way, row.where]
             rates = [_pair(row.forced)[0], f"{row.rate / 1e9:.2f}", row.unit, percent]
             rest = [f"{row.host[OURS]:.1f}" if OURS in row.host else "", row.memory.get(OURS, ""), row.refused]
+            rest.append("; ".join(f"{rival}: {reason}" for rival, reason in row.left_out.items()))
             out.writerow([*who, *times, *ratios, *rates, *rest])
 
 

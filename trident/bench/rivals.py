@@ -9,15 +9,26 @@ import torch
 import torch._functorch.config
 from torch import Tensor
 
+from trident.bench.results import LACKS
 from trident.bench.workloads import Function, Workload
 
 
 @dataclass(frozen=True)
 class Rival:
     name: str
-    make: Callable[[Workload], Function | None]  # None where it has no such operator
+    make: Callable[[Workload], Function]
     missing: Callable[[], str | None] = lambda: None  # why it cannot take part here
     overwrites: bool = False  # its backward writes over its inputs
+    absent: Callable[[Workload], str | None] = lambda workload: None  # why it is not compared with in a workload
+
+
+# Dynamo unrolls layers over a sequence: 16 steps take 15 to 45 s to compile, 64 up to 99 s (docs/measured.md)
+MOST_STEPS = 4
+
+
+def _unrolled(workload: Workload) -> str | None:
+    steps = workload.case.steps(workload.shape)
+    return f"would compile each of {steps} steps, 1 to 3 s for one" if steps > MOST_STEPS else None
 
 
 def _compiled(workload: Workload) -> Function:
@@ -38,9 +49,7 @@ LIGER: dict[str, tuple[str, Callable[..., Tensor]]] = {
 }
 
 
-def _liger(workload: Workload) -> Function | None:
-    if workload.name not in LIGER:
-        return None
+def _liger(workload: Workload) -> Function:
     if workload.device == "cpu":
         import trident_cpu
 
@@ -51,6 +60,10 @@ def _liger(workload: Workload) -> Function | None:
     return lambda *inputs: call(function, *inputs)
 
 
+def _not_ligers(workload: Workload) -> str | None:
+    return None if workload.name in LIGER else LACKS
+
+
 def _no_liger() -> str | None:
     return None if importlib.util.find_spec("liger_kernel") else "liger-kernel is not installed"
 
@@ -59,8 +72,8 @@ RIVALS = {
     rival.name: rival
     for rival in (
         Rival("eager", lambda workload: workload.case.reference),
-        Rival("compile", _compiled),
-        Rival("liger", _liger, _no_liger, overwrites=True),
+        Rival("compile", _compiled, absent=_unrolled),
+        Rival("liger", _liger, _no_liger, overwrites=True, absent=_not_ligers),
     )
 }
 

@@ -50,8 +50,17 @@ def losers(rows: Sequence[Row], rival: str = "eager") -> list[Row]:
     return sorted((r for r in rows if lost(r, rival)), key=lambda r: r.ratios[rival].median)
 
 
+def left_out(rows: Sequence[Row]) -> dict[str, str]:
+    """A rival and the row that it is left out of -> why: what stands behind "left out" in a table."""
+    ways: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for rival, reason in row.left_out.items():
+            ways.setdefault((f"{rival} of {row.name} {row.shape}", reason), []).append(row.way)
+    return {f"{who} {', '.join(found)}": reason for (who, reason), found in ways.items()}
+
+
 def rivals_of(rows: Sequence[Row]) -> list[str]:
-    return list({name: None for row in rows for name in row.ratios})
+    return list({name: None for row in rows for name in (*row.ratios, *row.left_out)})
 
 
 def ways_of(rows: Sequence[Row]) -> list[str]:
@@ -78,9 +87,11 @@ def first_calls(rows: Sequence[Row]) -> str:
 
 
 def times(row: Row, rival: str) -> str:
-    """A ratio and its spread, or nothing."""
+    """A ratio and its spread; a word where there is none, but for an operator that the rival lacks."""
+    if row.refused:
+        return "refused"
     found = row.ratios.get(rival)
-    return f"{found.median:.2f} ±{found.half:.2f}" if found else ""
+    return f"{found.median:.2f} ±{found.half:.2f}" if found else "left out" if rival in row.left_out else ""
 
 
 def rate(row: Row) -> str:
@@ -109,7 +120,7 @@ def cells(row: Row, rivals: Sequence[str]) -> list[str]:
         row.shape,
         row.way,
         time_of(row),
-        *(("refused" if row.refused else times(row, rival)) for rival in rivals),
+        *(times(row, rival) for rival in rivals),
         rate(row),
         percent(row),
         f"{row.host[OURS]:.0f} us" if OURS in row.host else "",

@@ -47,6 +47,7 @@ class Case:
     keeps_format: bool = False  # channels_last in, channels_last out, also where torch's CUDA operator loses it
     bench: Sequence[Shape] = ()
     flops: Callable[[Shape], float] | None = None  # of a forward, where arithmetic bounds it and not memory
+    steps: Callable[[Shape], int] = lambda shape: 1  # of a layer over a sequence, one after another
     name: str = field(default="", compare=False)
 
 

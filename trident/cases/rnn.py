@@ -108,6 +108,7 @@ def _layer(name: str, H: int = 5, layers: int = 1, both: bool = False, batch_fir
         takes=2,
         autocast=(),
         flops=lambda shape: 2.0 * shape[0] * shape[1] * G * hidden(shape) * (shape[2] + hidden(shape)),
+        steps=lambda shape: layers * D * shape[batch_first],
         # the last is what `inspect` counts, launch by launch
         bench=((64, 32, 64), (16, 8, 32)),
     )

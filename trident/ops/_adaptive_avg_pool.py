@@ -334,7 +334,7 @@ def _pool(input: Tensor, output_size: Any, pooled: int) -> Tensor:
     if pooled == 1:  # as torch does, which decides what counts as channels_last
         input = input.unsqueeze(-2)
         return apply(_AdaptiveAvgPool, input, (1, *size), channels_last(input, 2), dtype).squeeze(-2)
-    return apply(_AdaptiveAvgPool, input, size, last, dtype)
+    return apply(_AdaptiveAvgPool, input, size, last, dtype, unrecorded=_forward)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:

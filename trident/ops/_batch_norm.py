@@ -11,6 +11,7 @@ part of them: y = f(... + residual).
 from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, name, update
+from trident.ops._planes import forward
 from trident.runtime import route
 from trident.runtime.autograd import apply
 
@@ -38,13 +39,17 @@ def batch_norm(
     known = name("batch_norm" if training else "batch_norm (running statistics)", input, fused)
     check("batch_norm", input, residual, activation)
     parameters = (weight, bias, running_mean, running_var)
-    reason = route.INVALID if not _fits(input, parameters, training, eps) else None
-    reason = reason or disagreement(input, parameters, residual)
-    if route.to_torch(known, input, *parameters, residual, unless=reason, mixed=True):
+
+    def unfit() -> str | None:
+        fits = _fits(input, parameters, training, eps)
+        return disagreement(input, parameters, residual) if fits else route.INVALID
+
+    if route.to_torch(known, input, *parameters, residual, unless=unfit, mixed=True):
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return finished(y, residual, activation)
-    given = None if training else (running_mean, running_var)
-    y, mean, var = apply(PlaneNorm, input, 0, weight, bias, residual, given, eps, activation, input.dtype)
+    given = (None, None) if training else (running_mean, running_var)
+    args = input, 0, weight, bias, residual, *given, eps, activation, input.dtype
+    y, mean, var = apply(PlaneNorm, *args, unrecorded=forward)
     if training:
         n = input.numel() // input.shape[1]
         update(running_mean, mean, momentum)

@@ -133,7 +133,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """
     if route.to_torch("glu", input, unless=None if _halves(input, dim) else route.INVALID):
         return torch.nn.functional.glu(input, dim)
-    return apply(_GLU, input, None, dim % input.dim(), "sigmoid")
+    return apply(_GLU, input, None, dim % input.dim(), "sigmoid", unrecorded=_forward)
 
 
 def _gated(name: str, input: Tensor, gate: Tensor | None, dim: int, activation: str) -> Tensor:
@@ -143,7 +143,7 @@ def _gated(name: str, input: Tensor, gate: Tensor | None, dim: int, activation: 
         raise RuntimeError(f"{name}: gate is {list(gate.shape)}; expected input's shape {list(input.shape)}")
     if route.to_torch(name, input, gate):
         return _in_torch(input, gate, dim, activation)
-    return apply(_GLU, input, gate, dim % input.dim(), activation)
+    return apply(_GLU, input, gate, dim % input.dim(), activation, unrecorded=_forward)
 
 
 def swiglu(input: Tensor, gate: Tensor | None = None, dim: int = -1) -> Tensor:

@@ -6,6 +6,7 @@ The kernels are those of _planes.py, whose statistics are groups. An activation 
 from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, name
+from trident.ops._planes import forward
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
 
@@ -29,11 +30,15 @@ def group_norm(
     fused = activation is not None or residual is not None
     known = name("group_norm", input, fused)
     check("group_norm", input, residual, activation)
-    fits = input.dim() >= 2 and num_groups > 0 and input.shape[1] % num_groups == 0
-    # torch refuses a single value per group
-    fits = fits and input.numel() != num_groups and eps >= 0
-    reason = disagreement(input, (weight, bias), residual) if fits else route.INVALID
-    if route.to_torch(known, input, weight, bias, residual, unless=reason, mixed=True):
+
+    def unfit() -> str | None:
+        fits = input.dim() >= 2 and num_groups > 0 and input.shape[1] % num_groups == 0
+        # torch refuses a single value per group
+        fits = fits and input.numel() != num_groups and eps >= 0
+        return disagreement(input, (weight, bias), residual) if fits else route.INVALID
+
+    if route.to_torch(known, input, weight, bias, residual, unless=unfit, mixed=True):
         return finished(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
     dtype = autocast.output_dtype("group_norm", input)
-    return apply(PlaneNorm, input, num_groups, weight, bias, residual, None, eps, activation, dtype)[0]
+    args = input, num_groups, weight, bias, residual, None, None, eps, activation, dtype
+    return apply(PlaneNorm, *args, unrecorded=forward)[0]

@@ -9,6 +9,7 @@ import math
 from torch import Tensor
 
 from trident.ops._plane_norm import F, PlaneNorm, disagreement, update
+from trident.ops._planes import forward
 from trident.runtime import route
 from trident.runtime.autograd import apply
 
@@ -30,15 +31,19 @@ def instance_norm(
     """
     parameters = (weight, bias, running_mean, running_var)
     S = math.prod(input.shape[2:])
-    fits = input.dim() >= 3 and input.numel() > 0 and eps > 0 and (running_mean is None) == (running_var is None)
-    fits = fits and (S != 1 if use_input_stats else running_mean is not None)
-    reason = disagreement(input, parameters, None) if fits else route.INVALID
-    if route.to_torch("instance_norm", input, *parameters, unless=reason, mixed=True):
+
+    def unfit() -> str | None:
+        fits = input.dim() >= 3 and input.numel() > 0 and eps > 0 and (running_mean is None) == (running_var is None)
+        fits = fits and (S != 1 if use_input_stats else running_mean is not None)
+        return disagreement(input, parameters, None) if fits else route.INVALID
+
+    if route.to_torch("instance_norm", input, *parameters, unless=unfit, mixed=True):
         return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     N, C = input.shape[:2]
     x = input.contiguous()  # as torch's result
-    given = None if use_input_stats else (running_mean, running_var)
-    y, mean, var = apply(PlaneNorm, x, C if use_input_stats else 0, weight, bias, None, given, eps, None, input.dtype)
+    groups, *given = (C, None, None) if use_input_stats else (0, running_mean, running_var)
+    args = x, groups, weight, bias, None, *given, eps, None, input.dtype
+    y, mean, var = apply(PlaneNorm, *args, unrecorded=forward)
     if use_input_stats and running_mean is not None:
         update(running_mean, mean.view(N, C).mean(0), momentum)
         update(running_var, var.view(N, C).mean(0) * (S / (S - 1)), momentum)

@@ -130,7 +130,7 @@ def masked_softmax(input: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     reason = None if valid else route.INVALID
     if route.to_torch("masked_softmax", input, mask, unless=reason, mixed=True, dtypes=FLOATS_AND_BOOL):
         return _in_torch(input, mask, dim, dtype)
-    return apply(_MaskedSoftmax, input, mask, dim, dtype)
+    return apply(_MaskedSoftmax, input, mask, dim, dtype, unrecorded=_forward)
 
 
 FLOATS_AND_BOOL = route.HALF_TO_DOUBLE | {torch.bool}

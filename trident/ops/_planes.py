@@ -22,8 +22,7 @@ channels_last memory, whose planes interleave, is read as it lies. CPUs take gro
 (_plane_samples.py).
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -217,59 +216,6 @@ def _dx_kernel(
     tl.store(dx + at, b_dx, inside, cache_modifier=CACHE)
 
 
-class _View(NamedTuple):
-    """x as the kernels see it: P planes of S elements, of C channels; R statistics over J planes each; K as above."""
-
-    P: int
-    S: int
-    C: int
-    K: int | None
-    R: int
-    J: int
-    last: bool  # channels are the last axis in memory: planes interleave
-    fold: int = 1  # so many rows of channels are seen as one: a plane then is as many lines
-
-    def lines(self) -> tuple[int, int, int]:
-        """outer, N, inner of the planes as lines along S."""
-        return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
-
-    def hints(self, device: torch.device) -> dict[str, int]:
-        _, S, inner = self.lines()
-        return {"FOLD": self.fold, "ALIGN": tuning.line_aligned(S, inner, device)}
-
-    def sizes(self) -> tuple[int, int, int]:
-        """Lines, their elements, C."""
-        return self.P * self.fold, self.S // self.fold, self.C
-
-    def parts(self, splits: int) -> tuple[int, int, int]:
-        """outer, N, inner of the table of parts as lines along what one statistic is taken over."""
-        each = splits * self.fold * self.J
-        return (1, each, self.C) if self.K is None else (self.R, each, 1)
-
-    def samples(self, device: torch.device) -> tuning.Plan:
-        """The plan of kernels for which a sample is one program's work (_plane_samples.py)."""
-        assert self.K is not None
-        return tuning_planes.plane_samples(self.P // self.C, self.S, self.C, self.K, self.fold, device)
-
-    def steps(self) -> tuple[int, int]:
-        """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
-        return (1, self.C) if self.K is None else (self.K, 1)
-
-
-def _seen(groups: int, x: Tensor) -> tuple[_View, torch.memory_format]:
-    """How x is seen, and the memory format that this takes. groups: of channels; 0: a statistic is a channel."""
-    N, C = x.shape[:2]
-    S = math.prod(x.shape[2:])
-    form = memory_format(x)
-    last = form != torch.contiguous_format
-    if groups:
-        fold = tuning_planes.folded(S, C, x.device) if last else 1
-        return _View(N * C, S, C, C // groups, N * groups, C // groups, last, fold), form
-    if last or S == 1:  # [N, C] is [rows, channels] in memory, and so is [N, S, C]
-        return _View(C, N * S, C, None, C, 1, True, tuning_planes.folded(N * S, C, x.device)), form
-    return _View(N * C, S, C, None, C, N, False), form
-
-
 def _contiguous(form: torch.memory_format, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous(memory_format=form) for t in tensors]
 
@@ -293,43 +239,39 @@ def forward(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, in x's memory format, and mean and (biased) variance of each statistic, [R]; empty where they were given."""
-    v, form = _seen(groups, x)
-    x, residual = _contiguous(form, x, residual)  # type: ignore[assignment]
+    v = tuning_planes.seen(groups, x.shape, memory_format(x), x.device)
+    x, residual = _contiguous(v.form, x, residual)  # type: ignore[assignment]
     w, b, mean, var = _small(w, b, mean, var)
-    y = torch.empty_like(x, dtype=dtype, memory_format=form)
-    given = mean is not None
-    found_mean, found_var = (x.new_empty(0 if given else v.R, dtype=compute_dtype(x)) for _ in range(2))
-    f = None if activation is None else ACTIVATIONS[activation].f
-    constants, hint = {"EPS": eps, "F": f}, tuning_planes.store_hint(x.numel(), x.device)
-    if not given:
-        plan = tuning_planes.plane_rows(
-            v.R, v.J, v.S, v.K is None, x.device, tuning.registers(x.dtype, 2 + (residual is not None))
-        )
-        if not plan.loops and not v.last:
-            args = y, found_mean, found_var, x, w, b, residual, v.R, v.J, v.S, v.C, *v.steps()
+    y = torch.empty_like(x, dtype=dtype, memory_format=v.form)
+    R, found = 0 if mean is not None else v.R, compute_dtype(x)
+    found_mean, found_var = x.new_empty(R, dtype=found), x.new_empty(R, dtype=found)
+    constants = {"EPS": eps, "F": None if activation is None else ACTIVATIONS[activation].f}
+    if mean is None:
+        if v.last and v.K is not None and not (plan := v.samples()).loops:
+            out = y, found_mean, found_var, found_mean.new_empty(2, v.P * v.fold)
+            of_x = x, w, b, residual, v.S // v.fold, v.C, v.K
+            launch(_plane_samples.forward_kernel, plan.grid, *out, *of_x, CACHE=v.cache, **constants, **plan.meta)
+            return y, found_mean, found_var
+        if not v.last and not (plan := v.rows(tuning.registers(x.dtype, 2 + (residual is not None)))).loops:
+            args = y, found_mean, found_var, x, w, b, residual, v.R, v.J, v.S, v.C, *v.steps
             kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
             launch(kernel, plan.grid, *args, **constants, **plan.meta)
             return y, found_mean, found_var
-        if v.last and v.K is not None and not (plan := v.samples(x.device)).loops:
-            out = y, found_mean, found_var, found_mean.new_empty(2, v.P * v.fold)
-            of_x = x, w, b, residual, v.S // v.fold, v.C, v.K
-            launch(_plane_samples.forward_kernel, plan.grid, *out, *of_x, CACHE=hint, **constants, **plan.meta)
-            return y, found_mean, found_var
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
-    plan = tuning_planes.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest, hints = (*v.sizes(), v.K, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    plan = tuning_planes.plane_tiles(*v.lines, v.device, tuning.registers(x.dtype, 1 + (residual is not None)))
+    rest, hints = (*v.sizes, v.K, v.lines[2]), {**v.hints, "CACHE": v.cache}
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
     return y, found_mean, found_var
 
 
-def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
-    plan = tuning_planes.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
+def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: tuning_planes.Planes) -> None:
+    plan = tuning_planes.line_parts(*v.lines, v.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
     parts = mean.new_empty(3, splits * v.P * v.fold)
-    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, **v.hints(x.device), **plan.meta)
+    launch(_moments_kernel, plan.grid, parts, x, *v.sizes, v.lines[2], v.K, **v.hints, **plan.meta)
     outer, J, inner = v.parts(splits)
-    plan = tuning.lines(outer, J, inner, x.device, 3)
+    plan = tuning.lines(outer, J, inner, v.device, 3)
     launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
 
 
@@ -352,31 +294,31 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dx, dz of dtype `keep` in x's memory format, dw and db [C] in the dtype of sums; empty: dz without `keep`, dw and
     db unless `affine`. given: mean and var do not depend on x. f' is taken from y, where given, else from the rest."""
-    v, form = _seen(groups, x)
-    dy, x, y, residual = _contiguous(form, dy, x, y, residual)  # type: ignore[assignment]
+    v = tuning_planes.seen(groups, x.shape, memory_format(x), x.device)
+    dy, x, y, residual = _contiguous(v.form, dy, x, y, residual)  # type: ignore[assignment]
     w, b, mean, var = _small(w, b, mean, var)  # type: ignore[assignment]
-    dx = torch.empty_like(x, memory_format=form)
-    dz = None if keep is None else torch.empty_like(x, dtype=keep, memory_format=form)
-    dw, db = (x.new_empty(v.C if affine else 0, dtype=compute_dtype(x)) for _ in range(2))
+    dx = torch.empty_like(x, memory_format=v.form)
+    dz = None if keep is None else torch.empty_like(x, dtype=keep, memory_format=v.form)
+    C, found = v.C if affine else 0, compute_dtype(x)
+    dw, db = x.new_empty(C, dtype=found), x.new_empty(C, dtype=found)
     grad = None if activation is None else ACTIVATIONS[activation].grad
     live = tuning.registers(x.dtype, 3 + (grad is not None) + (residual is not None))
     saved: tuple[Tensor | None, ...] = dy, x, y, w, b, residual, mean, var
-    plan = tuning_planes.plane_rows(v.R, v.J, v.S, v.K is None, x.device, live)
-    if not (plan.loops or v.last or given):
+    if not (v.last or given or (plan := v.rows(live)).loops):
         sums = dw.new_empty(2, v.P) if affine else None
-        args = dx, dz, sums, *saved, v.R, v.J, v.S, v.C, v.P, *v.steps()
+        args = dx, dz, sums, *saved, v.R, v.J, v.S, v.C, v.P, *v.steps
         kernel = _plane_rows.walk_backward_kernel if "ROWS" in plan.meta else _plane_rows.keep_backward_kernel
         launch(kernel, plan.grid, *args, EPS=eps, GRAD=grad, **plan.meta)
         if sums is not None:
             _over_samples(dw, db, sums, v)
         return dx, _some(dz, x), dw, db
-    means, hint = None if given else dw.new_empty(2, v.R), tuning_planes.store_hint(x.numel(), x.device)
+    means = None if given else dw.new_empty(2, v.R)
     again = dz is None and y is None  # f' is of x
-    keeps = again and activation is not None and tuning_planes.keeps_gradient(activation, x.dtype, x.device)
-    if v.last and v.K is not None and not given and not (samples := v.samples(x.device)).loops:
-        sums, hint = dw.new_empty(2, v.P * v.fold), "" if keeps else hint
+    keeps = again and activation is not None and tuning_planes.keeps_gradient(activation, x.dtype, v.device)
+    if v.last and v.K is not None and not given and not (samples := v.samples()).loops:
+        sums = dw.new_empty(2, v.P * v.fold)
         of_x = v.S // v.fold, v.C, v.K
-        constants = {"EPS": eps, "GRAD": grad, "KEEP": keeps, "CACHE": hint, **samples.meta}
+        constants = {"EPS": eps, "GRAD": grad, "KEEP": keeps, "CACHE": "" if keeps else v.cache, **samples.meta}
         launch(_plane_samples.backward_kernel, samples.grid, dx, dz, sums, means, *saved, *of_x, **constants)
         if affine:
             _over_rows(dw, db, sums, v.C)
@@ -386,8 +328,8 @@ def backward(
         _take_sums(means, dw if affine else None, db if affine else None, kept, saved, v, eps, grad, live)
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
-    plan = tuning_planes.plane_tiles(*v.lines(), x.device, live)
-    rest, hints = (*v.sizes(), v.K, v.R, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    plan = tuning_planes.plane_tiles(*v.lines, v.device, live)
+    rest, hints = (*v.sizes, v.K, v.R, v.lines[2]), {**v.hints, "CACHE": v.cache}
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **hints, **plan.meta)
     return dx, _some(dz, x), dw, db
 
@@ -402,7 +344,7 @@ def _take_sums(
     db: Tensor | None,
     dz: Tensor | None,
     saved: tuple[Tensor | None, ...],
-    v: _View,
+    v: tuning_planes.Planes,
     eps: float,
     grad: Any,
     live: int,
@@ -410,14 +352,14 @@ def _take_sums(
     """Write dz, and the sums that follow from it: means [2, R], dw and db [C], each unless it is None."""
     x, w = saved[1], saved[3]
     assert x is not None
-    plan = tuning_planes.line_parts(*v.lines(), x.device, live)
+    plan = tuning_planes.line_parts(*v.lines, v.device, live)
     splits = plan.grid[-1]
     sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
-    args = sums, dz, *saved, *v.sizes(), v.K, v.lines()[2]
-    launch(_sums_kernel, plan.grid, *args, **v.hints(x.device), EPS=eps, GRAD=grad, **plan.meta)
+    args = sums, dz, *saved, *v.sizes, v.K, v.lines[2]
+    launch(_sums_kernel, plan.grid, *args, **v.hints, EPS=eps, GRAD=grad, **plan.meta)
     if means is not None or v.K is None:
         outer, J, inner = v.parts(splits)
-        plan = tuning.lines(outer, J, inner, x.device, 2)
+        plan = tuning.lines(outer, J, inner, v.device, 2)
         direct = (None, None) if v.K is not None else (dw, db)
         args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits * v.fold, v.C, v.K
         launch(_means_kernel, plan.grid, *args, **plan.meta)
@@ -425,7 +367,7 @@ def _take_sums(
         _over_samples(dw, db, sums, v)
 
 
-def _over_samples(dw: Tensor, db: Tensor, sums: Tensor, v: _View) -> None:
+def _over_samples(dw: Tensor, db: Tensor, sums: Tensor, v: tuning_planes.Planes) -> None:
     """dw and db [C] from sums [2, N, C, splits] of p and q (statistics of channels: [2, splits, N, C])."""
     if v.K is None:
         return _over_rows(dw, db, sums, v.C)

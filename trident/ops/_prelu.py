@@ -129,4 +129,4 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     learns = torch.is_grad_enabled() and (x.requires_grad or w.requires_grad)
     if route.to_torch("prelu" if learns else "prelu (forward alone)", x, w, unless=None if fits else route.INVALID):
         return torch.prelu(input, weight)
-    return apply(_PReLU, x, w)
+    return apply(_PReLU, x, w, unrecorded=_forward)

@@ -103,4 +103,4 @@ def shift_gelu(input: Tensor, bias: Tensor) -> Tensor:
         raise RuntimeError(f"shift_gelu: bias is {list(bias.shape)}, input {list(input.shape)}; expected its last size")
     if route.to_torch("shift_gelu", input, bias, unless=None if input.is_contiguous() else "input is not contiguous"):
         return _in_torch(input, bias)
-    return apply(_ShiftGELU, input, bias)
+    return apply(_ShiftGELU, input, bias, unrecorded=_forward)

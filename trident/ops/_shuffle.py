@@ -145,7 +145,7 @@ class _Shuffle(torch.autograd.Function):
 def _called(name: str, kind: str, input: Tensor, r: Any) -> Tensor:
     if route.to_torch(measured_as(name, input), input, unless=_reason(kind, input, r)):
         return TORCH[kind](input, r)
-    return apply(_Shuffle, input, kind, r)
+    return apply(_Shuffle, input, kind, r, unrecorded=_shuffle)
 
 
 def _reason(kind: str, x: Tensor, r: Any) -> str | None:

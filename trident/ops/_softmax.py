@@ -178,7 +178,7 @@ def _softmax(
     if sign > 0 and dtype == x.dtype and nodes.possible(x) and torch_differentiates(x, dim, log):
         y = _forward(x.detach(), dim, log, sign, dtype)
         return nodes.torchs(*(LOG_SOFTMAX if log else SOFTMAX), y, x, dim)
-    return apply(_Softmax, x, dim, log, sign, dtype)
+    return apply(_Softmax, x, dim, log, sign, dtype, unrecorded=_forward)
 
 
 HALVES = (torch.float16, torch.bfloat16)

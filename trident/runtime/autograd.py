@@ -33,15 +33,18 @@ def _record(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     return super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
 
-def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
+def apply(function: type[torch.autograd.Function], *args: Any, unrecorded: Callable[..., Any] | None = None) -> Any:
     """`function.apply(*args)`, which takes 6 us of a small call on a CPU, left out where no gradient can flow.
 
-    Tensors that may need gradients are arguments of their own, not inside of a tuple.
+    Tensors that may need gradients are arguments of their own, not inside of a tuple. unrecorded: what gives the
+    results of `function.forward` for the same arguments without a context, where there is such a function.
     """
     if torch.compiler.is_compiling():
         return function.apply(*args)
     if torch.is_grad_enabled() and _need_gradients(args):
         return _record(function)(*args)
+    if unrecorded is not None:
+        return unrecorded(*args)
     return function.forward(Unrecorded(len(args)), *args)
 
 

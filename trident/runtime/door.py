@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
 
 from trident.runtime import crossover, redirect, route
 from trident.runtime.launch import EXECUTORS
+from trident.runtime.route import PLAIN
 from trident.runtime.spread import RULES, spread
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +35,6 @@ class Contract(NamedTuple):
 
 
 ANYTHING = Contract(255, None)
-PLAIN = frozenset({Tensor, Parameter})
 
 
 def common(name: str, ours: Any, theirs: Any) -> Contract:

@@ -1,11 +1,29 @@
 """How tensors lie in memory: pointwise kernels walk over storage, so operands must lie alike; others walk lines."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembered(fn: F) -> F:
+    """`functools.lru_cache` for what follows from sizes; of symbolic ones, which have no hash, found each time."""
+    cached = functools.lru_cache(maxsize=4096)(fn)
+
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        try:
+            return cached(*args)
+        except TypeError:
+            return fn(*args)
+
+    return call  # type: ignore[return-value]
 
 
 def lying_as(t: Tensor, model: Tensor) -> Tensor:
@@ -42,24 +60,25 @@ def memory_format(x: Tensor) -> torch.memory_format:
     """channels_last or channels_last_3d if `x` lies so (by torch's own rule), else contiguous."""
     if x.dim() not in (4, 5) or x.stride(1) > x.stride(-1):  # the rule's first question: it takes 4 us to get to it
         return torch.contiguous_format
-    shape, strides = x.shape, x.stride()
-    if x.layout != torch.strided or {*map(type, shape), *map(type, strides)} != {int}:
+    if torch.compiler.is_dynamo_compiling() or x.layout != torch.strided:
         return suggest_memory_format(x)
-    if not _channels_run_last(shape, strides):
-        return torch.contiguous_format
-    return torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    try:
+        return _format(x.shape, x.stride())
+    except TypeError:  # symbols have no hash
+        return suggest_memory_format(x)
 
 
-def _channels_run_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
+@functools.lru_cache(maxsize=4096)
+def _format(shape: Sequence[int], strides: Sequence[int]) -> torch.memory_format:
     """torch's rule (c10/core/MemoryFormat.h) for plain numbers: torch's own in Python is for symbols, 10 us slower."""
     if strides[1] == 0:
-        return False
+        return torch.contiguous_format
     least = 0
     for d in (1, 3, 2, 0) if len(shape) == 4 else (1, 4, 3, 2, 0):
         if shape[d] == 0 or strides[d] < least or (d == 0 and least == strides[1]):
-            return False
+            return torch.contiguous_format
         least = strides[d] * shape[d]
-    return True
+    return torch.channels_last if len(shape) == 4 else torch.channels_last_3d
 
 
 def measured_as(name: str, x: Tensor) -> str:

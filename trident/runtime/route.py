@@ -16,11 +16,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from trident.runtime import crossover, pages
 from trident.runtime.launch import device_type, executor
 
 HALF_TO_DOUBLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+PLAIN = frozenset({Tensor, Parameter})
 STRIDED = torch.strided
 INVALID = "torch explains what is wrong with the input"
 
@@ -51,18 +53,23 @@ def forced(to: str) -> Iterator[None]:
 def to_torch(
     name: str,
     *tensors: Tensor | None,
-    unless: str | None = None,
+    unless: str | Callable[[], str | None] | None = None,
     mixed: bool = False,
     dtypes: frozenset[torch.dtype] = HALF_TO_DOUBLE,
     work: int | None = None,
 ) -> bool:
     """Must this call of operator `name` go to torch? `tensors`: the input first, then what the kernel also reads.
 
-    unless: a reason that the caller found (None: it found none). mixed: the kernel reads operands of several dtypes.
-    work: what `crossover` goes by, where that is not the number of the input's elements.
+    unless: a reason that the caller found (None: it found none), or a function that finds one, asked where size decides
+    nothing. mixed: the kernel reads operands of several dtypes. work: what `crossover` goes by, where that is not the
+    number of the input's elements.
     """
-    faster = _fast(name, tensors[0], work) if policy == "auto" and unless is None else None
-    reason = unless or faster or _reason(name, tensors, mixed, dtypes)
+    faster = None
+    if policy == "auto" and not isinstance(unless, str):
+        faster = _fast(name, tensors[0], work)
+        if faster and not WATCHERS:
+            return True  # nobody is told why, so nothing else is asked
+    reason = (unless() if callable(unless) else unless) or faster or _reason(name, tensors, mixed, dtypes)
     _tell(name, tensors, reason)
     if reason is None and not torch.compiler.is_compiling():
         global ours
@@ -132,7 +139,7 @@ def _reason(name: str, tensors: tuple[Tensor | None, ...], mixed: bool, dtypes: 
         if t is None:
             continue
         # issubclass: a DTensor or a quantized tensor that is a parameter claims to be an instance of Parameter
-        if type(t) is not Tensor and not issubclass(type(t), torch.nn.Parameter | FakeTensor | FunctionalTensor):
+        if type(t) not in PLAIN and not issubclass(type(t), (Parameter, FakeTensor, FunctionalTensor)):
             return f"{type(t).__name__} is not a plain tensor"
         if t.layout != STRIDED:
             return f"no kernel for {t.layout}"

@@ -1,8 +1,13 @@
 """Launch shapes of normalisation over planes: statistics of [N, C, *L] by channels, groups or samples."""
 
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 
 from trident.runtime import tuning
+from trident.runtime.layout import remembered
 from trident.runtime.tuned import core_cache, vector_bits
 from trident.runtime.tuning import Plan, aligned, cdiv, few, heuristic, power_of_2
 
@@ -88,3 +93,69 @@ def plane_samples(N: int, S: int, C: int, K: int, fold: int, device: torch.devic
     block_m = min(power_of_2(C * fold), 1024)
     meta = {"FOLD": fold, "BLOCK_M": block_m, "BLOCK_N": max(1, min(16384 // block_m, power_of_2(S // fold)))}
     return Plan((N,), {**meta, "BLOCK_G": power_of_2(C // K), "BLOCK_J": power_of_2(K * fold)})
+
+
+@dataclass(eq=False)
+class Planes:
+    """x [N, C, *] as the kernels of ops/_planes.py see it: P planes of S elements, of C channels; R statistics over J
+    planes each; K channels a group, None where a statistic is a channel."""
+
+    P: int
+    S: int
+    C: int
+    K: int | None
+    R: int
+    J: int
+    last: bool  # channels are the last axis in memory: planes interleave
+    form: torch.memory_format  # of x, for it to be seen so
+    device: torch.device
+    cache: str  # how a result as large is stored
+    fold: int = 1  # so many rows of channels are seen as one: a plane then is as many lines
+
+    @cached_property
+    def lines(self) -> tuple[int, int, int]:
+        """outer, N, inner of the planes as lines along S."""
+        return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
+
+    @cached_property
+    def hints(self) -> dict[str, int]:
+        _, S, inner = self.lines
+        return {"FOLD": self.fold, "ALIGN": tuning.line_aligned(S, inner, self.device)}
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """Lines, their elements, C."""
+        return self.P * self.fold, self.S // self.fold, self.C
+
+    def parts(self, splits: int) -> tuple[int, int, int]:
+        """outer, N, inner of the table of parts as lines along what one statistic is taken over."""
+        each = splits * self.fold * self.J
+        return (1, each, self.C) if self.K is None else (self.R, each, 1)
+
+    def rows(self, live: int) -> tuning.Plan:
+        """The plan of kernels for which a statistic is one program's work (_plane_rows.py)."""
+        return plane_rows(self.R, self.J, self.S, self.K is None, self.device, live)
+
+    def samples(self) -> tuning.Plan:
+        """The plan of kernels for which a sample is one program's work (_plane_samples.py)."""
+        assert self.K is not None
+        return plane_samples(self.P // self.C, self.S, self.C, self.K, self.fold, self.device)
+
+    @cached_property
+    def steps(self) -> tuple[int, int]:
+        """From one statistic's first plane to the next one's; from a plane of a statistic to the next."""
+        return (1, self.C) if self.K is None else (self.K, 1)
+
+
+@remembered
+def seen(groups: int, shape: torch.Size, form: torch.memory_format, device: torch.device) -> Planes:
+    """How x of that shape is seen. groups: of channels; 0: a statistic is a channel."""
+    N, C = shape[:2]
+    S = math.prod(shape[2:])
+    last, where = form != torch.contiguous_format, (form, device, store_hint(N * C * S, device))
+    if groups:
+        fold = folded(S, C, device) if last else 1
+        return Planes(N * C, S, C, C // groups, N * groups, C // groups, last, *where, fold)
+    if last or S == 1:  # [N, C] is [rows, channels] in memory, and so is [N, S, C]
+        return Planes(C, N * S, C, None, C, 1, True, *where, folded(N * S, C, device))
+    return Planes(N * C, S, C, None, C, N, False, *where)
