@@ -50,6 +50,20 @@ def test_instance_norm_running_statistics_as_torch(shape, use_input_stats):
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("of_input", (False, True))
+@pytest.mark.parametrize("which", (0, 1), ids=("mean", "variance"))
+@pytest.mark.parametrize("name", ("batch_norm", "instance_norm"))
+def test_a_running_statistic_has_no_gradient(name, which, of_input):
+    x = torch.randn(2, 8, 5, 5, device=DEVICE)
+    running = [torch.zeros(8, device=DEVICE), torch.ones(8, device=DEVICE)]
+    running[which].requires_grad_()
+    for norm in (getattr(torch.nn.functional, name), getattr(T, name)):
+        with pytest.raises(RuntimeError, match="not differentiable with respect to argument"):
+            norm(x, *running, None, None, of_input)
+        with torch.no_grad():
+            norm(x, *running, None, None, of_input)
+
+
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("N", (4, 300))
 def test_mean_far_from_zero(channels_last, N):

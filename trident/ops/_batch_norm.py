@@ -10,7 +10,7 @@ part of them: y = f(... + residual).
 
 from torch import Tensor
 
-from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, name, update
+from trident.ops._plane_norm import F, PlaneNorm, check, disagreement, finished, learned, name, update
 from trident.ops._planes import forward
 from trident.runtime import route
 from trident.runtime.autograd import apply
@@ -59,7 +59,7 @@ def batch_norm(
 
 def _fits(input: Tensor, parameters: tuple[Tensor | None, ...], training: bool, eps: float) -> bool:
     """Does torch accept the call?"""
-    if input.dim() < 2 or input.numel() == 0:
+    if input.dim() < 2 or input.numel() == 0 or learned(*parameters[2:]):
         return False
     if training:
         return eps > 0 and input.numel() != input.shape[1]  # one value has no variance

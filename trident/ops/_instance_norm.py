@@ -8,7 +8,7 @@ import math
 
 from torch import Tensor
 
-from trident.ops._plane_norm import F, PlaneNorm, disagreement, update
+from trident.ops._plane_norm import F, PlaneNorm, disagreement, learned, update
 from trident.ops._planes import forward
 from trident.runtime import route
 from trident.runtime.autograd import apply
@@ -35,6 +35,7 @@ def instance_norm(
     def unfit() -> str | None:
         fits = input.dim() >= 3 and input.numel() > 0 and eps > 0 and (running_mean is None) == (running_var is None)
         fits = fits and (S != 1 if use_input_stats else running_mean is not None)
+        fits = fits and not learned(running_mean, running_var)
         return disagreement(input, parameters, None) if fits else route.INVALID
 
     if route.to_torch("instance_norm", input, *parameters, unless=unfit, mixed=True):

@@ -109,6 +109,11 @@ def name(function: str, input: Tensor, fused: bool) -> str:
     return function + " (channels last)" * last + " (fused)" * fused
 
 
+def learned(*running: Tensor | None) -> bool:
+    """Does a running statistic ask for a gradient? torch has none, and raises."""
+    return any(t is not None and t.requires_grad for t in running)
+
+
 def update(running: Tensor | None, found: Tensor, momentum: float) -> None:
     """running = (1 - momentum) * running + momentum * found, in place and outside of any operator, as torch does."""
     if running is None:
