@@ -17,7 +17,7 @@ from trident.runtime import launch, tuning, tuning_conv, tuning_planes
 pytestmark = pytest.mark.once
 
 PLANS = [(tuning, name) for name in ("flat", "flat_groups", "bands", "lines", "resampled")]
-PLANS += [(tuning_planes, name) for name in ("plane_rows", "plane_tiles", "line_parts")]
+PLANS += [(tuning_planes, name) for name in ("plane_rows", "plane_tiles", "line_parts", "part_lines")]
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
 NAMES += ("interpolate", "interpolate.bilinear", "interpolate.bicubic_less", "interpolate.trilinear", "pad")
 NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
@@ -63,6 +63,7 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     **{"pixel_shuffle.three": lambda W: (1, 18, 3, W), "channel_shuffle": lambda W: (2, 6, 5, W)},
     "pixel_unshuffle": lambda W: (2, 3, 6, 2 * W),
     **dict.fromkeys(("batch_norm", "instance_norm", "group_norm", "group_norm.silu"), lambda W: (2, 6, 3, W)),
+    "local_response_norm": lambda W: (2, 6, 3, W),
     "group_norm.long": lambda W: (2, 6, 200, W),
     **dict.fromkeys(("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d"), lambda W: (2, 3, 2 * W)),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_avg_pool1d.more", "max_unpool1d"), lambda W: (2, 3, W)),

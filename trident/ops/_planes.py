@@ -233,10 +233,6 @@ class _View(NamedTuple):
         """outer, N, inner of the planes as lines along S."""
         return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
 
-    def hints(self, device: torch.device) -> dict[str, int]:
-        _, S, inner = self.lines()
-        return {"FOLD": self.fold, "ALIGN": tuning.line_aligned(S, inner, device)}
-
     def sizes(self) -> tuple[int, int, int]:
         """Lines, their elements, C."""
         return self.P * self.fold, self.S // self.fold, self.C
@@ -318,7 +314,7 @@ def forward(
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
     plan = tuning_planes.plane_tiles(*v.lines(), x.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest, hints = (*v.sizes(), v.K, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    rest, hints = (*v.sizes(), v.K, v.lines()[2]), {"FOLD": v.fold, "CACHE": hint}
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
     return y, found_mean, found_var
 
@@ -327,9 +323,9 @@ def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: _View) -> None:
     plan = tuning_planes.line_parts(*v.lines(), x.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
     parts = mean.new_empty(3, splits * v.P * v.fold)
-    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, **v.hints(x.device), **plan.meta)
+    launch(_moments_kernel, plan.grid, parts, x, *v.sizes(), v.lines()[2], v.K, FOLD=v.fold, **plan.meta)
     outer, J, inner = v.parts(splits)
-    plan = tuning.lines(outer, J, inner, x.device, 3)
+    plan = tuning_planes.part_lines(outer, J, inner, x.device, 3)
     launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
 
 
@@ -387,7 +383,7 @@ def backward(
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
     plan = tuning_planes.plane_tiles(*v.lines(), x.device, live)
-    rest, hints = (*v.sizes(), v.K, v.R, v.lines()[2]), {**v.hints(x.device), "CACHE": hint}
+    rest, hints = (*v.sizes(), v.K, v.R, v.lines()[2]), {"FOLD": v.fold, "CACHE": hint}
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **hints, **plan.meta)
     return dx, _some(dz, x), dw, db
 
@@ -414,10 +410,10 @@ def _take_sums(
     splits = plan.grid[-1]
     sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
     args = sums, dz, *saved, *v.sizes(), v.K, v.lines()[2]
-    launch(_sums_kernel, plan.grid, *args, **v.hints(x.device), EPS=eps, GRAD=grad, **plan.meta)
+    launch(_sums_kernel, plan.grid, *args, FOLD=v.fold, EPS=eps, GRAD=grad, **plan.meta)
     if means is not None or v.K is None:
         outer, J, inner = v.parts(splits)
-        plan = tuning.lines(outer, J, inner, x.device, 2)
+        plan = tuning_planes.part_lines(outer, J, inner, x.device, 2)
         direct = (None, None) if v.K is not None else (dw, db)
         args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits * v.fold, v.C, v.K
         launch(_means_kernel, plan.grid, *args, **plan.meta)

@@ -21,7 +21,7 @@ from trident.lang.broadcast import values
 from trident.lang.lines import along, line_tile, segments
 from trident.lang.reduction import no_elements, state
 from trident.lang.tile import accumulator, load, multiple
-from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
+from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims, differentiable
 from trident.runtime import broadcast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -201,7 +201,9 @@ def _backward(
     live = tuning.registers(x.dtype, 2)
     # an x2 that each line reads: its gradient is summed on the way
     summed = by_x2 and by == "column" and second is not None and second.numel() == N
-    plan = tuning.line_groups(outer, N, x.device, live) if summed else tiles(outer, N, inner, x.device, live)
+    plan = (
+        tuning.line_groups(outer, N, x.device, live) if summed else tuning.line_tiles(outer, N, inner, x.device, live)
+    )
     dx = torch.empty_like(x) if by_x else None
     dx2 = x.new_empty(plan.grid[0], N, dtype=compute_dtype(x)) if summed else torch.empty_like(x) if by_x2 else None
     gradients = [None if t is None else in_memory_order(t, x.shape, order, dims) for t in (dy, dy2)]
@@ -235,7 +237,7 @@ def _scatter(dy: Tensor, index: Tensor, name: str, shape: Sequence[int], dim: in
     dx = dy.new_empty(shape)
     dy, index = dy.contiguous(), index.contiguous()
     outer, N, inner = as_lines(dx, dim)
-    plan = tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
+    plan = tuning.line_tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
     launch(
         _backward_kernel, plan.grid, dy, index, dx, None, dy, None, None, None, outer * inner, N, inner, N,
         None, None, X2="each", SUMMED=False, GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts,
