@@ -32,6 +32,13 @@ from trident.runtime.precision import compute_dtype
 
 
 @triton.jit
+def _sizes(M, N, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
+    """As `segments`; M, too: lines that lie apart are whole rows of `inner`."""
+    N, inner = segments(N, inner, ALIGN, AXIS)
+    return (M, N, inner) if AXIS == 1 else (multiple(M, ALIGN), N, inner)
+
+
+@triton.jit
 def _second(x2, at, lines, n, inside, exist, N, period, BY: tl.constexpr):
     """Of the second tensor, which may broadcast (lang/broadcast.py), a value for each element of a tile."""
     if BY == "each":
@@ -51,9 +58,7 @@ def _forward_kernel(
 
     y, y2: results of lines, of `count` elements each; found, found_index: their states. Each may be None.
     """
-    N, inner = segments(N, inner, ALIGN, AXIS)
-    if AXIS == 0:
-        M = multiple(M, ALIGN)
+    M, N, inner = _sizes(M, N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     part = tl.program_id(1)
     S = M * tl.full((), N, tl.int64)
@@ -115,9 +120,7 @@ def _backward_kernel(
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """SUMMED: dx2 is one sum over its tiles of lines per program (axis 0)."""
-    N, inner = segments(N, inner, ALIGN, AXIS)
-    if AXIS == 0:
-        M = multiple(M, ALIGN)
+    M, N, inner = _sizes(M, N, inner, ALIGN, AXIS)
     if SUMMED:
         total = accumulator(x, BLOCK_M, BLOCK_N)
         for tile in range(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
