@@ -82,7 +82,7 @@ def _backward(dy: Tensor, a: Tensor, b: Tensor | None, dim: int, gate: str) -> t
     """da and db; where b is None the gradient of both halves, and nothing."""
     da = torch.empty_like(a)
     db = a.new_empty(0) if b is None else torch.empty_like(da)
-    half = da if b is not None else torch.empty_like(da.narrow(dim, 0, a.shape[dim] // 2))
+    half = da if b is not None else torch.empty_like(da.narrow(dim, 0, a.shape[dim] // 2), device="meta")
     dy, a, b = lying_as(dy, half), lying_as(a, da), b if b is None else lying_as(b, da)
     M, N = _matrix(dy, da, b, dim)
     plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
