@@ -17,7 +17,7 @@ from trident.runtime import launch, tuning, tuning_conv, tuning_planes
 pytestmark = pytest.mark.once
 
 PLANS = [(tuning, name) for name in ("flat", "flat_groups", "bands", "lines", "resampled")]
-PLANS += [(tuning_planes, name) for name in ("plane_rows", "plane_tiles", "line_parts")]
+PLANS += [(tuning_planes, name) for name in ("plane_rows", "plane_tiles", "line_parts", "part_lines")]
 NAMES = ("gelu", "glu", "glu.channels", "glu.first", "huber_loss", "kl_div.none", "prelu", "prelu.channels")
 NAMES += ("interpolate", "interpolate.bilinear", "interpolate.bicubic_less", "interpolate.trilinear", "pad")
 NAMES += ("batch_norm", "batch_norm.silu_residual", "group_norm", "group_norm.silu", "group_norm.long")
@@ -63,6 +63,7 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
     **{"pixel_shuffle.three": lambda W: (1, 18, 3, W), "channel_shuffle": lambda W: (2, 6, 5, W)},
     "pixel_unshuffle": lambda W: (2, 3, 6, 2 * W),
     **dict.fromkeys(("batch_norm", "instance_norm", "group_norm", "group_norm.silu"), lambda W: (2, 6, 3, W)),
+    "local_response_norm": lambda W: (2, 6, 3, W),
     "group_norm.long": lambda W: (2, 6, 200, W),
     **dict.fromkeys(("max_pool1d", "avg_pool1d", "lp_pool1d", "adaptive_avg_pool1d"), lambda W: (2, 3, 2 * W)),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_avg_pool1d.more", "max_unpool1d"), lambda W: (2, 3, W)),
@@ -76,16 +77,19 @@ HINTED: dict[str, Callable[[int], tuple[int, ...]]] = {
 }
 
 
+def close_as_planned_for_gpus(case, shape, inputs, dtype=torch.float32):
+    with watch.planned_for_gpus(launch.launch, case.ours.__module__):
+        actual = run(case.ours, inputs)
+    expected = run(case.reference, double(inputs), gradients_of(actual[0]))
+    close(actual, expected, dtype, case.reduced(shape))
+
+
 @pytest.mark.parametrize("name", HINTED)
 def test_what_divides_rows_is_so(name):
     case = CASES[name]
     for W in LENGTHS:
         shape = HINTED[name](W)
-        inputs = make(case, shape, torch.float32)
-        with watch.planned_for_gpus(launch.launch, case.ours.__module__):
-            actual = run(case.ours, inputs)
-        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
-        close(actual, expected, torch.float32, case.reduced(shape))
+        close_as_planned_for_gpus(case, shape, make(case, shape, torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -94,11 +98,8 @@ def test_what_divides_rows_is_so(name):
 )
 def test_what_divides_long_rows_is_so(name):
     """Of rows that no program holds, which are walked in chunks."""
-    inputs = make(CASES[name], (2, 65548), torch.float32)
-    with watch.planned_for_gpus(launch.launch, CASES[name].ours.__module__):
-        actual = run(CASES[name].ours, inputs)
-    expected = run(CASES[name].reference, double(inputs), gradients_of(actual[0]))
-    close(actual, expected, torch.float32, CASES[name].reduced((2, 65548)))
+    case, shape = CASES[name], (2, 65548)
+    close_as_planned_for_gpus(case, shape, make(case, shape, torch.float32))
 
 
 @pytest.mark.parametrize("K", (2, 3, 4, 6, 7, 18))
@@ -130,10 +131,8 @@ def test_what_divides_channels_is_so(name, C):
     case = CASES[name]
     shape = (2, 3 * C if name == "channel_shuffle" else C, 4, 6)
     x, *rest = make(case, shape, torch.float32)
-    inputs = [x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(), *rest]
-    with watch.planned_for_gpus(launch.launch):
-        actual = run(case.ours, inputs)
-    close(actual, run(case.reference, double(inputs), gradients_of(actual[0])), torch.float32, case.reduced(shape))
+    x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    close_as_planned_for_gpus(case, shape, [x, *rest])
 
 
 @pytest.mark.parametrize("stride", (1, 2))
@@ -158,20 +157,14 @@ def test_tiles_of_convolutions_lie_either_way(monkeypatch, name, down):
         inputs = make(case, case.shapes[0], torch.float32)
         if last:
             inputs[0] = inputs[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-        with watch.planned_for_gpus(launch.launch):
-            actual = run(case.ours, inputs)
-        expected = run(case.reference, double(inputs), gradients_of(actual[0]))
-        close(actual, expected, torch.float32, case.reduced(case.shapes[0]))
+        close_as_planned_for_gpus(case, case.shapes[0], inputs)
 
 
 @pytest.mark.parametrize("name", ("conv2d.depthwise_stride", "avg_pool3d", "adaptive_max_pool3d", "linear"))
 def test_float64_has_smaller_tiles(name):
     case = CASES[name]
     for shape in case.shapes[:2]:
-        inputs = make(case, shape, torch.float64)
-        with watch.planned_for_gpus(launch.launch):
-            actual = run(case.ours, inputs)
-        close(actual, run(case.reference, inputs, gradients_of(actual[0])), torch.float64, case.reduced(shape))
+        close_as_planned_for_gpus(case, shape, make(case, shape, torch.float64), torch.float64)
 
 
 @pytest.mark.parametrize("name", ("dropout", "alpha_dropout", "dropout2d", "feature_alpha_dropout", "rrelu"))

@@ -54,37 +54,37 @@ def _type(text: str) -> Type | None:
     return Type((), text) if _ELEMENT.fullmatch(text) else None
 
 
-def split_commas(text: str) -> list[str]:
-    """Split at the commas outside every bracket and string."""
-    if not _BRACKET.search(text):
-        parts = [part.strip() for part in text.split(",")]
-        return parts if parts[-1] else parts[:-1]
-    parts, depth, start = [], 0, 0
+def _outside(text: str, mark: str) -> list[re.Match[str]]:
+    """Where "," or " : " stands outside every bracket and string."""
+    found, depth = [], 0
     for match in _NEST.finditer(text):
         token = match[0]
         if token in "<({[":
             depth += 1
         elif token in ">)}]":
             depth -= 1
-        elif token == "," and depth == 0:
-            parts.append(text[start : match.start()].strip())
-            start = match.end()
+        elif token == mark and depth == 0:
+            found.append(match)
+    return found
+
+
+def split_commas(text: str) -> list[str]:
+    """Split at the commas outside every bracket and string."""
+    if not _BRACKET.search(text):
+        parts = [part.strip() for part in text.split(",")]
+        return parts if parts[-1] else parts[:-1]
+    parts, start = [], 0
+    for comma in _outside(text, ","):
+        parts.append(text[start : comma.start()].strip())
+        start = comma.end()
     last = text[start:].strip()
     return [*parts, last] if last else parts
 
 
 def split_type(text: str) -> tuple[str, str]:
     """`body : types` cut at the last colon outside every bracket and string; types is "" where there is none."""
-    depth, cut = 0, None
-    for match in _NEST.finditer(text):
-        token = match[0]
-        if token in "<({[":
-            depth += 1
-        elif token in ">)}]":
-            depth -= 1
-        elif token == " : " and depth == 0:
-            cut = match
-    return (text[: cut.start()].strip(), text[cut.end() :].strip()) if cut else (text.strip(), "")
+    colons = _outside(text, " : ")
+    return (text[: colons[-1].start()].strip(), text[colons[-1].end() :].strip()) if colons else (text.strip(), "")
 
 
 def _attribute(text: str) -> Any:

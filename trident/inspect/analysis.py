@@ -74,7 +74,7 @@ class Row:
 
 
 class UnfitShape(ValueError):
-    """A case does not take the shape that somebody asked for."""
+    """A case does not take a shape."""
 
 
 def inspect(
@@ -90,17 +90,10 @@ def inspect(
     cases = {name: counting.find(name) for name in names}
     shapes = {name: tuple(shape or inspected_shape(case)) for name, case in cases.items()}
     wanted = [(name, _countable(cases[name], shapes[name]), str(dtype).removeprefix("torch.")) for name in names]
-    seen = {name: _seen(name, case, shapes[name], dtype) for name, case in cases.items()} if shape else {}
+    seen = {name: _seen(name, case, shapes[name], dtype) for name, case in cases.items()}
     with ThreadPoolExecutor(2) as pool:  # compilers and the counting process are processes, so threads do
         counts = pool.submit(_counts, wanted, programs, note)
-        seen = seen or {name: watched(case, shapes[name], dtype) for name, case in cases.items()}
-        launched = {
-            _described(event): None
-            for directions in seen.values()
-            for d in directions
-            for event in d.events
-            if event.kernel
-        }
+        launched = dict.fromkeys(_described(event) for found in seen.values() for d in found for event in _launches(d))
         jobs = [(launch, arch) for launch in launched for arch in arches]
 
         def compile_one(job: tuple[Launch, str]) -> Compiled | Exception:
@@ -115,7 +108,7 @@ def inspect(
         counted = {(c.case, c.direction): c for c in counts.result()}
     rows = []
     for name, (_, at, _) in zip(names, wanted, strict=True):
-        alike = _kinds(seen[name] if at == shapes[name] else watched(cases[name], at, dtype))
+        alike = _kinds(seen[name] if at == shapes[name] else _seen(name, cases[name], at, dtype))
         for direction in seen[name]:
             row = _row(name, shapes[name], dtype, direction, counted[name, direction.name], results, arches)
             for kernel, event in zip(row.kernels, (e for e in _launches(direction) for _ in arches), strict=True):
@@ -127,7 +120,7 @@ def inspect(
 
 
 def _seen(name: str, case: Case, shape: tuple[int, ...], dtype: torch.dtype) -> list[Direction]:
-    """What a case does at a shape that somebody asked for."""
+    """What a case does, before anything is compiled or counted: not every case takes a shape that somebody asks for."""
     try:
         return watched(case, shape, dtype)
     except Exception as error:  # whatever the operator says of it

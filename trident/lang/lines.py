@@ -13,7 +13,7 @@ from trident.lang.tile import multiple
 
 @triton.jit
 def segments(N, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
-    """N and inner, of which ALIGN divides what is a row in memory (`tuning.line_aligned`)."""
+    """N and inner, of which ALIGN divides what is a row in memory (`tuning.lines`)."""
     return (multiple(N, ALIGN), inner) if AXIS == 1 else (N, multiple(inner, ALIGN))
 
 

@@ -40,7 +40,7 @@ def reduced(losses: Tensor, totals: Tensor | None, dtype: torch.dtype) -> tuple[
     """From partial sums: the loss; the total weight that it is divided by (empty, if there are no totals)."""
     loss = losses.new_empty([], dtype=dtype)
     total = losses.new_empty([] if totals is not None else 0)
-    plan = tuning.long_rows(1, losses.numel(), losses.device, 1 if totals is None else 2)
+    plan = tuning.whole(losses.device, 1 if totals is None else 2)
     launch(_reduce_kernel, plan.grid, loss, total, losses, totals, losses.numel(), **plan.meta)
     return loss, total
 

@@ -169,8 +169,7 @@ def _forward(
     totals = x.new_empty(plan.grid[0], dtype=compute) if reduction == "mean" else None
     launch(
         _forward_kernel, plan.grid, losses, totals, stats, x, target, w, outer * inner, V, inner, ignored,
-        *_in_two(smoothing), INDEX=index, SMOOTH=smoothing > 0, PER_LINE=each,
-        ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta, **asserting(x.device.type),
+        *_in_two(smoothing), INDEX=index, SMOOTH=smoothing > 0, PER_LINE=each, **plan.meta, **asserting(x.device.type),
     )  # fmt: skip
     loss, total = (losses, stats.new_empty(0)) if each else reduced(losses, totals, dtype)
     return loss, total, stats
@@ -190,7 +189,7 @@ def _backward(
     launch(
         _backward_kernel, plan.grid, stats, dx, dq, dloss, total if reduction == "mean" else None, x, target, w,
         outer * inner, V, inner, ignored, *_in_two(smoothing), INDEX=not target.is_floating_point(),
-        SMOOTH=smoothing > 0, PER_LINE=reduction == "none", ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta,
+        SMOOTH=smoothing > 0, PER_LINE=reduction == "none", **plan.meta,
     )  # fmt: skip
     return x.new_empty(0) if dx is None else dx, x.new_empty(0) if dq is None else dq
 

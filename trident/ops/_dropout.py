@@ -134,8 +134,7 @@ def _channels(x: Tensor, seed: Tensor, p: float, values: Sequence[float], leadin
     M, N, planes = (planes * C, inner, 1) if by_row else (inner, C, planes)
     plan = tuning.bands(M, N, by_row, x.device)
     grid = (plan.grid[0] * planes, plan.grid[-1])
-    meta = {"BY_ROW": by_row, "ALIGN": tuning.aligned(N, x.device), **plan.meta}
-    launch(_channel_kernel, grid, y, lying_as(x, y), seed, M, N, *_run_time(p, values), **meta)
+    launch(_channel_kernel, grid, y, lying_as(x, y), seed, M, N, *_run_time(p, values), BY_ROW=by_row, **plan.meta)
     return lying_as(y, like)
 
 

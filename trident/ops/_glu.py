@@ -73,8 +73,7 @@ def _forward(a: Tensor, b: Tensor | None, dim: int, gate: str) -> Tensor:
     M, N = _matrix(y, a, b, dim)
     b = b if b is None else lying_as(b, a)
     plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
-    meta = {"GATE": ACTIVATIONS[gate].f, "ALIGN": tuning.aligned(N, a.device), **plan.meta}
-    launch(_forward_kernel, plan.grid, y, a, b, M, N, **meta)
+    launch(_forward_kernel, plan.grid, y, a, b, M, N, GATE=ACTIVATIONS[gate].f, **plan.meta)
     return y
 
 
@@ -83,13 +82,12 @@ def _backward(dy: Tensor, a: Tensor, b: Tensor | None, dim: int, gate: str) -> t
     """da and db; where b is None the gradient of both halves, and nothing."""
     da = torch.empty_like(a)
     db = a.new_empty(0) if b is None else torch.empty_like(da)
-    half = da if b is not None else torch.empty_like(da.narrow(dim, 0, a.shape[dim] // 2))
+    half = da if b is not None else torch.empty_like(da.narrow(dim, 0, a.shape[dim] // 2), device="meta")
     dy, a, b = lying_as(dy, half), lying_as(a, da), b if b is None else lying_as(b, da)
     M, N = _matrix(dy, da, b, dim)
     plan = tuning.bands(M, N, True, a.device, tuning.registers(a.dtype, 1))
     row = ACTIVATIONS[gate]
-    of_result = row.differentiable_grad is not None
-    gates = {"GATE": row.f, "GRAD": row.grad, "OF_RESULT": of_result, "ALIGN": tuning.aligned(N, a.device)}
+    gates = {"GATE": row.f, "GRAD": row.grad, "OF_RESULT": row.differentiable_grad is not None}
     launch(_backward_kernel, plan.grid, da, db, dy, a, b, M, N, **gates, **plan.meta)
     return da, db
 

@@ -76,8 +76,7 @@ def _hard(y: Tensor, dim: int) -> Tensor:
     h = torch.empty_like(y)
     outer, N, inner = as_lines(y, dim)
     plan = tuning.lines(outer, N, inner, y.device, tuning.registers(y.dtype, 2))
-    align = tuning.line_aligned(N, inner, y.device)
-    launch(_hard_kernel, plan.grid, h, y, outer * inner, N, inner, ALIGN=align, **plan.meta)
+    launch(_hard_kernel, plan.grid, h, y, outer * inner, N, inner, **plan.meta)
     return h
 
 

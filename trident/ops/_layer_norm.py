@@ -212,13 +212,12 @@ def _forward(
     w, b, residual = (None if t is None else t.contiguous() for t in (w, b, residual))
     some_mean = mean if centered else None
     plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
-    meta = {"ALIGN": tuning.aligned(N, x.device), **plan.meta}
     if plan.loops:
         s = x if residual is None else x + residual
-        launch(_forward_long_kernel, plan.grid, y, some_mean, rstd, s, w, b, M, N, K, EPS=eps, **meta)
+        launch(_forward_long_kernel, plan.grid, y, some_mean, rstd, s, w, b, M, N, K, EPS=eps, **plan.meta)
         return y, x.new_empty(0) if residual is None else s, mean, rstd
     s = x.new_empty(0) if residual is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    launch(_forward_kernel, plan.grid, y, s, some_mean, rstd, x, residual, w, b, M, N, K, EPS=eps, **meta)
+    launch(_forward_kernel, plan.grid, y, s, some_mean, rstd, x, residual, w, b, M, N, K, EPS=eps, **plan.meta)
     return y, s, mean, rstd
 
 
@@ -244,16 +243,15 @@ def _backward(
     some_mean = mean if centered else None
     wants = (needs_dw or needs_db, needs_db)
     plan = tuning.row_groups(M, N, x.device, tuning.registers(x.dtype, 2 + sum(wants)))
-    align = {"ALIGN": tuning.aligned(N, x.device)}
     if not plan.loops:
         dw, db = (rstd.new_empty(plan.grid[0], N) if wanted else None for wanted in wants)
-        launch(_backward_kernel, plan.grid, dx, dw, db, dy, ds, x, w, some_mean, rstd, M, N, K, **align, **plan.meta)
+        launch(_backward_kernel, plan.grid, dx, dw, db, dy, ds, x, w, some_mean, rstd, M, N, K, **plan.meta)
     else:
-        launch(_backward_long_kernel, plan.grid, dx, dy, ds, x, w, some_mean, rstd, M, N, K, **align, **plan.meta)
+        launch(_backward_long_kernel, plan.grid, dx, dy, ds, x, w, some_mean, rstd, M, N, K, **plan.meta)
         plan = tuning.column_groups(M, N, x.device)
         dw, db = (rstd.new_empty(plan.grid[1], N) if wanted else None for wanted in wants)
         if dw is not None:
-            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **align, **plan.meta)
+            launch(_weight_kernel, plan.grid, dw, db, dy, x, some_mean, rstd, M, N, **plan.meta)
     dw, db = (rstd.new_empty(0) if t is None else t.sum(0) for t in (dw, db))
     return dx, dw, db
 

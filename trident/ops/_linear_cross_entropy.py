@@ -121,7 +121,7 @@ def _walk(
             sliced = [None if t is None else t[part] for t in (losses, totals, None, dloss, target)]
             launch(
                 _rows_kernel, plan.grid, z, *sliced, weight, z.shape[0], V, ignored, *_in_two(smoothing),
-                SMOOTH=smoothing > 0, GRADIENT=any(wants), KNOWN=False, ALIGN=tuning.aligned(V, x.device),
+                SMOOTH=smoothing > 0, GRADIENT=any(wants), KNOWN=False,
                 **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
             )  # fmt: skip
             if wants_dx:

@@ -195,7 +195,7 @@ class _Part:
         plan = tuning.rows(M, V, z.device, tuning.registers(z.dtype, 4))
         launch(
             _rows_kernel, plan.grid, z, losses, None, stats, dloss, self.target[at], None, M, V, self.ignored, 0.0,
-            0.0, SMOOTH=False, GRADIENT=dloss is not None, KNOWN=dloss is not None, ALIGN=tuning.aligned(V, z.device),
+            0.0, SMOOTH=False, GRADIENT=dloss is not None, KNOWN=dloss is not None,
             **{"BLOCK_M": 1, **plan.meta}, **asserting(z.device.type),
         )  # fmt: skip
 

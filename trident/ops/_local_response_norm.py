@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.lines import along, line_tile
-from trident.lang.tile import load
+from trident.lang.tile import load, multiple
 from trident.runtime import recompute, route, tuning, tuning_planes
 from trident.runtime.autograd import apply
 from trident.runtime.launch import launch
@@ -28,8 +28,9 @@ F = torch.nn.functional
 @triton.jit
 def _forward_kernel(
     y, d, x, P, S, C, SIZE, ALPHA: tl.constexpr, BETA: tl.constexpr, K: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    S = multiple(S, ALIGN)
     planes, start, exist = line_tile(tl.program_id(0), P, S, 1, AXIS, SPAN, BLOCK_M)
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s, exist & (s < S)
@@ -47,8 +48,9 @@ def _forward_kernel(
 @triton.jit
 def _backward_kernel(
     dx, dy, x, y, d, P, S, C, SIZE, ALPHA: tl.constexpr, BETA: tl.constexpr,
-    AXIS: tl.constexpr, SPAN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    AXIS: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    S = multiple(S, ALIGN)
     planes, start, exist = line_tile(tl.program_id(0), P, S, 1, AXIS, SPAN, BLOCK_M)
     s = along(tl.program_id(1), AXIS, BLOCK_N)
     at, inside = start + s, exist & (s < S)

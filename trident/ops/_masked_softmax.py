@@ -90,9 +90,8 @@ def _forward(x: Tensor, mask: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     outer, N, inner = as_lines(x, dim)
     rows, repeat, period = _shared_rows(mask, x, inner)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
-    align = tuning.line_aligned(N, inner, x.device)
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
-    launch(kernel, plan.grid, y, x, rows, outer * inner, N, inner, repeat, period, ALIGN=align, **plan.meta)
+    launch(kernel, plan.grid, y, x, rows, outer * inner, N, inner, repeat, period, **plan.meta)
     return y
 
 

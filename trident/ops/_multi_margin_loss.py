@@ -91,7 +91,6 @@ def _forward(
     loss = x.new_empty(target.shape, dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
     launch(
         _forward_kernel, plan.grid, loss, x, target, w, M, C, MARGIN=margin, P=p, PER_LINE=each,
-        ALIGN=tuning.aligned(C, x.device),
         **{"BLOCK_M": 1, **plan.meta}, **asserting(x.device.type),
     )  # fmt: skip
     if each:
@@ -111,7 +110,7 @@ def _backward(
     plan = tuning.rows(M, C, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, dx, dloss.contiguous(), x, target, w, M, C, M if reduction == "mean" else 1,
-        MARGIN=margin, P=p, PER_LINE=reduction == "none", ALIGN=tuning.aligned(C, x.device),
+        MARGIN=margin, P=p, PER_LINE=reduction == "none",
         **{"BLOCK_M": 1, **plan.meta},
     )  # fmt: skip
     return dx

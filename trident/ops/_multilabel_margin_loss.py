@@ -82,8 +82,7 @@ def _forward(x: Tensor, target: Tensor, reduction: str, dtype: torch.dtype) -> T
     M = x.numel() // C
     plan = tuning.rows(M, C, x.device, 1)
     loss = x.new_empty(x.shape[:-1], dtype=dtype) if each else x.new_empty(plan.grid[0], dtype=compute_dtype(x))
-    meta = {"PER_LINE": each, "ALIGN": tuning.aligned(C, x.device), **plan.meta}
-    launch(_kernel, plan.grid, x, target, loss, None, None, M, C, 1, **meta)
+    launch(_kernel, plan.grid, x, target, loss, None, None, M, C, 1, PER_LINE=each, **plan.meta)
     if each:
         return loss
     total = loss.sum()
@@ -97,8 +96,7 @@ def _backward(dloss: Tensor, x: Tensor, target: Tensor, reduction: str) -> Tenso
     C = x.shape[-1]
     M = x.numel() // C
     plan, share = tuning.rows(M, C, x.device, 1), M if reduction == "mean" else 1
-    meta = {"PER_LINE": reduction == "none", "ALIGN": tuning.aligned(C, x.device), **plan.meta}
-    launch(_kernel, plan.grid, x, target, None, dx, dloss, M, C, share, **meta)
+    launch(_kernel, plan.grid, x, target, None, dx, dloss, M, C, share, PER_LINE=reduction == "none", **plan.meta)
     return dx
 
 

@@ -87,7 +87,7 @@ def _backward(
     plan = tuning.line_tiles(outer, V, inner, x.device, tuning.registers(x.dtype, 2))
     launch(
         _backward_kernel, plan.grid, dx, dloss, total if reduction == "mean" else None, target, w, outer * inner, V,
-        inner, ignored, PER_LINE=reduction == "none", ALIGN=tuning.line_aligned(V, inner, x.device), **plan.meta,
+        inner, ignored, PER_LINE=reduction == "none", **plan.meta,
     )  # fmt: skip
     return dx
 

@@ -132,8 +132,7 @@ def _forward(x: Tensor, dim: int, p: float, eps: float, dtype: torch.dtype) -> t
     outer, N, inner = as_lines(x, dim)
     norm = x.new_empty(outer * inner, dtype=compute_dtype(x))
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
-    sizes = outer * inner, N, inner
-    meta = {"LOOPS": plan.loops, "ALIGN": tuning.line_aligned(N, inner, x.device), **plan.meta}
+    sizes, meta = (outer * inner, N, inner), {"LOOPS": plan.loops, **plan.meta}
     launch(_forward_kernel, plan.grid, found, norm, x, *sizes, P=p, EPS=eps, **meta)
     return found if found is y else y.copy_(found), norm
 
@@ -144,8 +143,7 @@ def _backward(dy: Tensor, x: Tensor, norm: Tensor, dim: int, p: float, eps: floa
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     outer, N, inner = as_lines(x, dim)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 3))
-    sizes = outer * inner, N, inner
-    meta = {"LOOPS": plan.loops, "ALIGN": tuning.line_aligned(N, inner, x.device), **plan.meta}
+    sizes, meta = (outer * inner, N, inner), {"LOOPS": plan.loops, **plan.meta}
     launch(_backward_kernel, plan.grid, dx, dy, x, norm, *sizes, P=p, EPS=eps, **meta)
     return dx
 

@@ -260,7 +260,7 @@ def forward(
         _take_moments(found_mean, found_var, x, v)
         mean, var = found_mean, found_var
     plan = tuning_planes.plane_tiles(*v.lines, v.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest, hints = (*v.sizes, v.K, v.lines[2]), {**v.hints, "CACHE": v.cache}
+    rest, hints = (*v.sizes, v.K, v.lines[2]), {"FOLD": v.fold, "CACHE": v.cache}
     launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
     return y, found_mean, found_var
 
@@ -269,9 +269,9 @@ def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: tuning_planes.Planes)
     plan = tuning_planes.line_parts(*v.lines, v.device, tuning.registers(x.dtype, 2))
     splits = plan.grid[-1]
     parts = mean.new_empty(3, splits * v.P * v.fold)
-    launch(_moments_kernel, plan.grid, parts, x, *v.sizes, v.lines[2], v.K, **v.hints, **plan.meta)
+    launch(_moments_kernel, plan.grid, parts, x, *v.sizes, v.lines[2], v.K, FOLD=v.fold, **plan.meta)
     outer, J, inner = v.parts(splits)
-    plan = tuning.lines(outer, J, inner, v.device, 3)
+    plan = tuning_planes.part_lines(outer, J, inner, v.device, 3)
     launch(_merge_kernel, plan.grid, mean, var, parts, v.R, J, inner, v.J * v.S, **plan.meta)
 
 
@@ -329,7 +329,7 @@ def backward(
         if kept is not None:  # it takes the place of dy, and holds f'; in the kernel, where that is dx
             saved, grad = (dz, x, None, w, b, None, mean, var), None
     plan = tuning_planes.plane_tiles(*v.lines, v.device, live)
-    rest, hints = (*v.sizes, v.K, v.R, v.lines[2]), {**v.hints, "CACHE": v.cache}
+    rest, hints = (*v.sizes, v.K, v.R, v.lines[2]), {"FOLD": v.fold, "CACHE": v.cache}
     launch(_dx_kernel, plan.grid, dx, means, *saved, *rest, EPS=eps, GRAD=grad, **hints, **plan.meta)
     return dx, _some(dz, x), dw, db
 
@@ -356,10 +356,10 @@ def _take_sums(
     splits = plan.grid[-1]
     sums = x.new_empty(2, splits * v.P * v.fold, dtype=compute_dtype(x))
     args = sums, dz, *saved, *v.sizes, v.K, v.lines[2]
-    launch(_sums_kernel, plan.grid, *args, **v.hints, EPS=eps, GRAD=grad, **plan.meta)
+    launch(_sums_kernel, plan.grid, *args, FOLD=v.fold, EPS=eps, GRAD=grad, **plan.meta)
     if means is not None or v.K is None:
         outer, J, inner = v.parts(splits)
-        plan = tuning.lines(outer, J, inner, v.device, 2)
+        plan = tuning_planes.part_lines(outer, J, inner, v.device, 2)
         direct = (None, None) if v.K is not None else (dw, db)
         args = sums, means, *direct, w, v.R, J, inner, v.J * v.S, splits * v.fold, v.C, v.K
         launch(_means_kernel, plan.grid, *args, **plan.meta)

@@ -84,8 +84,7 @@ def _forward(x: Tensor, w: Tensor) -> Tensor:
     M, N, by_row = _matrix(y, w.numel())
     plan = tuning.bands(M, N, by_row, x.device)
     x, w = lying_as(x, y), w.contiguous()
-    align = tuning.aligned(N, x.device)
-    launch(_forward_kernel, plan.grid, y, x, w, M, N, w.numel(), BY_ROW=by_row, ALIGN=align, **plan.meta)
+    launch(_forward_kernel, plan.grid, y, x, w, M, N, w.numel(), BY_ROW=by_row, **plan.meta)
     return y
 
 
@@ -96,9 +95,8 @@ def _backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     M, N, by_row = _matrix(dx, C)
     plan = tuning.bands(M, N, by_row, x.device)
     partial = x.new_empty(plan.grid[-1], M if by_row else N, dtype=compute_dtype(x))
-    align = tuning.aligned(N, x.device)
     dy, x, w = lying_as(dy, dx), lying_as(x, dx), w.contiguous()
-    launch(_backward_kernel, plan.grid, dx, partial, dy, x, w, M, N, C, BY_ROW=by_row, ALIGN=align, **plan.meta)
+    launch(_backward_kernel, plan.grid, dx, partial, dy, x, w, M, N, C, BY_ROW=by_row, **plan.meta)
     return dx, partial.view(-1, C).sum(0)
 
 

@@ -21,7 +21,7 @@ from trident.lang.broadcast import values
 from trident.lang.lines import along, line_tile, segments
 from trident.lang.reduction import no_elements, state
 from trident.lang.tile import accumulator, load, multiple
-from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, tiles, turned
+from trident.ops._reduce_passes import beside, grouped, in_memory_order, innermost, memory_order, passes, turned
 from trident.ops._reduce_table import REDUCTIONS, Dims, differentiable
 from trident.runtime import broadcast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
@@ -29,6 +29,13 @@ from trident.runtime.launch import launch
 from trident.runtime.layout import as_lines, dense, lying
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
+
+
+@triton.jit
+def _sizes(M, N, inner, ALIGN: tl.constexpr, AXIS: tl.constexpr):
+    """As `segments`; M, too: lines that lie apart are whole rows of `inner`."""
+    N, inner = segments(N, inner, ALIGN, AXIS)
+    return (M, N, inner) if AXIS == 1 else (multiple(M, ALIGN), N, inner)
 
 
 @triton.jit
@@ -51,9 +58,7 @@ def _forward_kernel(
 
     y, y2: results of lines, of `count` elements each; found, found_index: their states. Each may be None.
     """
-    N, inner = segments(N, inner, ALIGN, AXIS)
-    if AXIS == 0:
-        M = multiple(M, ALIGN)
+    M, N, inner = _sizes(M, N, inner, ALIGN, AXIS)
     lines, start, exist = line_tile(tl.program_id(0), M, N, inner, AXIS, SPAN, BLOCK_M)
     part = tl.program_id(1)
     S = M * tl.full((), N, tl.int64)
@@ -115,9 +120,7 @@ def _backward_kernel(
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """SUMMED: dx2 is one sum over its tiles of lines per program (axis 0)."""
-    N, inner = segments(N, inner, ALIGN, AXIS)
-    if AXIS == 0:
-        M = multiple(M, ALIGN)
+    M, N, inner = _sizes(M, N, inner, ALIGN, AXIS)
     if SUMMED:
         total = accumulator(x, BLOCK_M, BLOCK_N)
         for tile in range(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.num_programs(0)):
@@ -201,7 +204,9 @@ def _backward(
     live = tuning.registers(x.dtype, 2)
     # an x2 that each line reads: its gradient is summed on the way
     summed = by_x2 and by == "column" and second is not None and second.numel() == N
-    plan = tuning.line_groups(outer, N, x.device, live) if summed else tiles(outer, N, inner, x.device, live)
+    plan = (
+        tuning.line_groups(outer, N, x.device, live) if summed else tuning.line_tiles(outer, N, inner, x.device, live)
+    )
     dx = torch.empty_like(x) if by_x else None
     dx2 = x.new_empty(plan.grid[0], N, dtype=compute_dtype(x)) if summed else torch.empty_like(x) if by_x2 else None
     gradients = [None if t is None else in_memory_order(t, x.shape, order, dims) for t in (dy, dy2)]
@@ -235,7 +240,7 @@ def _scatter(dy: Tensor, index: Tensor, name: str, shape: Sequence[int], dim: in
     dx = dy.new_empty(shape)
     dy, index = dy.contiguous(), index.contiguous()
     outer, N, inner = as_lines(dx, dim)
-    plan = tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
+    plan = tuning.line_tiles(outer, N, inner, dx.device, tuning.registers(dx.dtype, 1))
     launch(
         _backward_kernel, plan.grid, dy, index, dx, None, dy, None, None, None, outer * inner, N, inner, N,
         None, None, X2="each", SUMMED=False, GRAD=row.grad, A=1.0, B=0.0, NEUTRAL=row.neutral, PARTS=row.parts,

@@ -71,13 +71,6 @@ def passes(
     return tuning.Plan((len(launches),), {"launches": launches})
 
 
-@tuning.heuristic
-def tiles(outer: int, N: int, inner: int, device: torch.device, live: int) -> tuning.Plan:
-    """`tuning.line_tiles`, and what is known of rows in memory."""
-    plan = tuning.line_tiles(outer, N, inner, device, live)
-    return plan._replace(meta={**plan.meta, "ALIGN": tuning.line_aligned(N, inner, device)})
-
-
 def turned(order: tuple[int, ...] | None, dims: Sequence[int]) -> list[int] | None:
     """How to permute the kept dimensions from memory's order into their own; None if they are in it."""
     if order is None:

@@ -59,7 +59,7 @@ def _forward(x: Tensor, b: Tensor) -> Tensor:
     y = torch.empty_like(x)
     M, N = x.numel() // b.numel(), b.numel()
     plan = tuning.bands(M, N, False, x.device, tuning.registers(x.dtype, 1))
-    launch(_forward_kernel, plan.grid, y, x, b, M, N, ALIGN=tuning.aligned(N, x.device), **plan.meta)
+    launch(_forward_kernel, plan.grid, y, x, b, M, N, **plan.meta)
     return y
 
 
@@ -71,7 +71,7 @@ def _backward(dy: Tensor, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     M, N = x.numel() // b.numel(), b.numel()
     plan = tuning.bands(M, N, False, x.device, tuning.registers(x.dtype, 1))
     partial = x.new_empty(plan.grid[-1], N, dtype=compute_dtype(x))
-    launch(_backward_kernel, plan.grid, dx, partial, dy, x, b, M, N, ALIGN=tuning.aligned(N, x.device), **plan.meta)
+    launch(_backward_kernel, plan.grid, dx, partial, dy, x, b, M, N, **plan.meta)
     return dx, partial.sum(0)
 
 

@@ -113,9 +113,8 @@ def _forward(x: Tensor, dim: int, log: bool, sign: int, dtype: torch.dtype) -> T
     y = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
     outer, N, inner = as_lines(x, dim)
     plan = tuning.lines(outer, N, inner, x.device, tuning.registers(x.dtype, 1))
-    align = tuning.line_aligned(N, inner, x.device)
     kernel = _forward_long_kernel if plan.loops else _forward_kernel
-    launch(kernel, plan.grid, y, x, outer * inner, N, inner, LOG=log, SIGN=sign, ALIGN=align, **plan.meta)
+    launch(kernel, plan.grid, y, x, outer * inner, N, inner, LOG=log, SIGN=sign, **plan.meta)
     return y
 
 
@@ -125,9 +124,8 @@ def _backward(dy: Tensor, y: Tensor, dim: int, log: bool, sign: int, dtype: torc
     dx = torch.empty_like(y, dtype=dtype, memory_format=torch.contiguous_format)
     outer, N, inner = as_lines(y, dim)
     plan = tuning.lines(outer, N, inner, y.device, tuning.registers(y.dtype, 2))
-    align = tuning.line_aligned(N, inner, y.device)
     kernel = _backward_long_kernel if plan.loops else _backward_kernel
-    launch(kernel, plan.grid, dx, dy, y, outer * inner, N, inner, LOG=log, SIGN=sign, ALIGN=align, **plan.meta)
+    launch(kernel, plan.grid, dx, dy, y, outer * inner, N, inner, LOG=log, SIGN=sign, **plan.meta)
     return dx
 
 

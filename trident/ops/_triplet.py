@@ -138,7 +138,7 @@ def _forward(
     launch(
         _forward_kernel, plan.grid, y, states, a, p, n, M, N, MARGIN=margin, SWAP=swap, EACH=each, LIFT=row.lift,
         GATHER=row.gather, MERGE=row.merge, FINISH=row.finish, A=A, B=eps, NEUTRAL=row.neutral, PARTS=row.parts,
-        ALIGN=tuning.aligned(N, a.device), **plan.meta,
+        **plan.meta,
     )  # fmt: skip
     if not each:
         y = y.sum()
@@ -162,7 +162,7 @@ def _backward(
     launch(
         _backward_kernel, plan.grid, *found, states, dloss, a, p, n, M, N, MARGIN=margin, SWAP=swap,
         EACH=reduction == "none", MEAN=reduction == "mean", FINISH=row.finish, GRAD=row.grad, A=A, B=eps,
-        NEUTRAL=row.neutral, PARTS=row.parts, ALIGN=tuning.aligned(N, a.device), **blocks,
+        NEUTRAL=row.neutral, PARTS=row.parts, **blocks,
     )  # fmt: skip
     da, dp, dn = (a.new_empty(0) if d is None else d for d in found)
     return da, dp, dn

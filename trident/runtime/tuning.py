@@ -49,6 +49,7 @@ def cdiv(a: int, b: int) -> int:
 
 def aligned(n: int, device: torch.device) -> int:
     """ALIGN of a kernel with rows of n elements, an argument, for `lang.tile.multiple`: 4 or 8 where they divide n.
+    Plans of rows and lines say it, of what is a row in memory: N elements, or `inner` where lines lie so far apart.
 
     1 elsewhere: Triton sees multiples of 16 itself, two elements are 16 bytes in float64 alone (fewer variants are
     compiled), and on CPUs vectors need not be aligned.
@@ -57,11 +58,6 @@ def aligned(n: int, device: torch.device) -> int:
         return 1
     found = math.gcd(n, 16)
     return found if found in (4, 8) else 1
-
-
-def line_aligned(N: int, inner: int, device: torch.device) -> int:
-    """`aligned` of what is a row in memory of lines of N elements that lie `inner` apart (lang/lines.py)."""
-    return aligned(N if inner == 1 else inner, device)
 
 
 def all_aligned(device: torch.device, *numbers: int) -> tuple[int, ...] | None:
@@ -135,11 +131,17 @@ def registers(dtype: torch.dtype, arrays: int) -> int:
 
 
 @heuristic
-def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
-    """One program per row, walking over it in chunks of BLOCK_N; `live` registers an element."""
+def whole(device: torch.device, live: int) -> Plan:
+    """One program, walking over all elements in chunks of BLOCK_N; `live` registers an element."""
     if device.type == "cuda":  # 16 registers of a thread hold the chunk; 8 elements are 16 bytes of bfloat16
-        return Plan((M,), {"BLOCK_N": max(4096, 8192 // power_of_2(live)), "num_warps": 16}, loops=True)
-    return Plan((M,), {"BLOCK_N": 8192}, loops=True)
+        return Plan((1,), {"BLOCK_N": max(4096, 8192 // power_of_2(live)), "num_warps": 16}, loops=True)
+    return Plan((1,), {"BLOCK_N": 8192}, loops=True)
+
+
+@heuristic
+def long_rows(M: int, N: int, device: torch.device, live: int = 1) -> Plan:
+    """One program per row, as `whole`."""
+    return Plan((M,), {"ALIGN": aligned(N, device), **whole(device, live).meta}, loops=True)
 
 
 # Elements of a tile of rows on a CPU: 8 KiB of float32, so that what a kernel reads again or keeps between its
@@ -150,14 +152,14 @@ CPU_ROWS = 16384 if INTERPRETED else 2048
 
 def _row_meta(M: int, N: int, device: torch.device, live: int, on_cpu: int = CPU_ROWS) -> dict[str, int]:
     """Whole rows per program; narrow rows share one until it holds about 4096 (CPU: `on_cpu`) elements."""
-    block_n = power_of_2(N)
+    block_n, align = power_of_2(N), aligned(N, device)
     if device.type == "cuda":
         live = power_of_2(live)
         block_m = max(1, min(16, 4096 // (block_n * live)))
         # 32 registers a thread for the data, 64 with 16 warps
         warps = min(16, max(4, block_m * block_n * live // 1024))
-        return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
-    return {"BLOCK_M": max(1, min(on_cpu // block_n, power_of_2(M))), "BLOCK_N": block_n}
+        return {"ALIGN": align, "BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps}
+    return {"ALIGN": align, "BLOCK_M": max(1, min(on_cpu // block_n, power_of_2(M))), "BLOCK_N": block_n}
 
 
 @heuristic
@@ -228,7 +230,7 @@ def column_groups(M: int, N: int, device: torch.device) -> Plan:
         block_m, block_n, most, warps = 8, 2048, 16, {}
     columns = cdiv(N, block_n)
     groups = min(cdiv(M, block_m), max(1, most // columns))
-    return Plan((columns, groups), {"BLOCK_M": block_m, "BLOCK_N": block_n, **warps})
+    return Plan((columns, groups), {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n, **warps})
 
 
 @heuristic
@@ -247,7 +249,7 @@ def lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Pl
         tile, least = 16384, 256  # long vector loops over the lines; see `flat` for the size
     block_n = min(power_of_2(N), max(1, tile // min(least, many)))
     block_m = min(max(1, tile // block_n), many, 1024)
-    meta: dict[str, Any] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
+    meta = {"ALIGN": aligned(inner, device), "BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 0, "SPAN": span}
     if device.type == "cuda":
         meta["num_warps"] = min(8, max(1, block_m * block_n * power_of_2(live) // 512))
     tiles = cdiv(outer * inner, block_m) if span else outer * cdiv(inner, block_m)
@@ -278,14 +280,14 @@ def reduced_lines(outer: int, N: int, inner: int, device: torch.device, live: in
     chunks = cdiv(N, meta["BLOCK_N"])
     each = max(cdiv(chunks, max(1, enough // tiles)), cdiv(least, meta["BLOCK_M"] * meta["BLOCK_N"]))
     each = min(each, chunks)
-    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each, "ALIGN": line_aligned(N, inner, device)})
+    return Plan((tiles, cdiv(chunks, each)), {**meta, "CHUNKS": each})
 
 
 @heuristic
 def whole_lines(outer: int, N: int, device: torch.device, live: int) -> Plan:
     """As `reduced_lines` of contiguous lines, each one program's."""
     plan = reduced_lines(outer, N, 1, device, live)
-    kept = ("BLOCK_M", "BLOCK_N", "num_warps")
+    kept = ("ALIGN", "BLOCK_M", "BLOCK_N", "num_warps")
     return Plan(plan.grid[:1], {key: value for key, value in plan.meta.items() if key in kept})
 
 
@@ -296,7 +298,8 @@ def line_tiles(outer: int, N: int, inner: int, device: torch.device, live: int) 
     while longest * live > LONGEST_ROW:
         longest //= 2
     plan = lines(outer, min(N, longest), inner, device, live)
-    return Plan((plan.grid[0], cdiv(N, plan.meta["BLOCK_N"])), plan.meta)
+    meta = plan.meta if inner > 1 else {**plan.meta, "ALIGN": aligned(N, device)}  # not what divides the part
+    return Plan((plan.grid[0], cdiv(N, meta["BLOCK_N"])), meta)
 
 
 @heuristic
@@ -306,7 +309,7 @@ def line_groups(outer: int, N: int, device: torch.device, live: int) -> Plan:
     plan = line_tiles(outer, N, 1, device, live)
     tiles, chunks = plan.grid
     most = few(device, 4)
-    return Plan((max(1, min(tiles, most // chunks)), chunks), {"ALIGN": aligned(N, device), **plan.meta})
+    return Plan((max(1, min(tiles, most // chunks)), chunks), plan.meta)
 
 
 @heuristic
@@ -320,7 +323,9 @@ def bands(M: int, N: int, by_row: bool, device: torch.device, live: int = 1) -> 
     if not by_row:
         count, steps = steps, count
     most = few(device, 8)
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, **({"num_warps": 4} if device.type == "cuda" else {})}
+    meta = {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n}
+    if device.type == "cuda":
+        meta["num_warps"] = 4
     return Plan((count, max(1, min(steps, most // count))), meta)
 
 

@@ -30,7 +30,7 @@ def plane_tiles(outer: int, N: int, inner: int, device: torch.device, live: int)
     # batch_norm 16x64x56x56, writing y: 1024 programs of 4096 elements 0.92 ms, 128 of 32768 0.66 ms
     block_n = min(power_of_2(N), 16384)
     block_m = min(power_of_2(outer), 32768 // block_n)
-    meta = {"BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
+    meta = {"ALIGN": aligned(N, device), "BLOCK_M": block_m, "BLOCK_N": block_n, "AXIS": 1, "SPAN": False}
     return Plan((cdiv(outer, block_m), cdiv(N, block_n)), meta)
 
 
@@ -42,6 +42,13 @@ def line_parts(outer: int, N: int, inner: int, device: torch.device, live: int) 
     most = few(device, 4)
     step = cdiv(chunks, max(1, min(chunks, most // tiles)))
     return Plan((tiles, cdiv(chunks, step)), {"STEP": step, **plan.meta})
+
+
+@heuristic
+def part_lines(outer: int, N: int, inner: int, device: torch.device, live: int) -> Plan:
+    """As `lines`, of a table of such parts: too few to be told what divides a row."""
+    plan = tuning.lines(outer, N, inner, device, live)
+    return plan._replace(meta={key: value for key, value in plan.meta.items() if key != "ALIGN"})
 
 
 @heuristic
@@ -116,11 +123,6 @@ class Planes:
     def lines(self) -> tuple[int, int, int]:
         """outer, N, inner of the planes as lines along S."""
         return (self.P // self.C, self.S // self.fold, self.C * self.fold) if self.last else (self.P, self.S, 1)
-
-    @cached_property
-    def hints(self) -> dict[str, int]:
-        _, S, inner = self.lines
-        return {"FOLD": self.fold, "ALIGN": tuning.line_aligned(S, inner, self.device)}
 
     @cached_property
     def sizes(self) -> tuple[int, int, int]:
