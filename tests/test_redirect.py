@@ -480,6 +480,20 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(x, x.argmax(1), reduction="none")
 
 
+class Distance(nn.Module):
+    def forward(self, x):
+        return F.pairwise_distance(x, x[0])
+
+
+class LearntMean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return (self.scale * x).mean(-1)
+
+
 class Attention(nn.Module):
     def forward(self, x):
         return F.scaled_dot_product_attention(x, x, x, is_causal=True)
@@ -494,7 +508,7 @@ PLACES = (
 )
 OF_ROWS = (
     *(nn.ReLU(), nn.Sigmoid(), nn.GELU(), nn.PReLU(), nn.GLU(), nn.Dropout(0.0), nn.LayerNorm(8), nn.RMSNorm(8)),
-    *(nn.BatchNorm1d(8), nn.Softmax(-1), nn.Linear(8, 8), CrossEntropy()),
+    *(nn.BatchNorm1d(8), nn.Softmax(-1), nn.Linear(8, 8), CrossEntropy(), Distance(), LearntMean()),
 )
 EXPORTED = (
     *((layer, x, training) for layer in BY_MODE for x in (PLANES, LAST) for training in (False, True)),
