@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.testing import EagerAndRecordGraphs
 
 import trident.functional as T
 from tests.test_laws import DEVICE
@@ -74,6 +75,17 @@ def test_large_calls_of_what_is_torchs_run_kernels_where_pages_are_given(monkeyp
         with route.forced("auto"):
             T.relu(x[:, 1:])
         assert reasons.pop("relu")
+
+
+def test_a_graph_is_told_once_whether_pages_are_given(monkeypatch):
+    for given in (True, False):
+        torch._dynamo.reset()
+        monkeypatch.setattr(pages, "_madvise", lambda given=given: (lambda *where: 0) if given else None)
+        recorded = EagerAndRecordGraphs()
+        with route.forced("auto"):
+            torch.compile(T.relu, fullgraph=True, backend=recorded)(torch.zeros(pages.LARGE // 4))
+        assert ("trident" in str(recorded.graphs[0].graph)) is given
+    torch._dynamo.reset()
 
 
 KEEPS = """

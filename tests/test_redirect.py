@@ -475,11 +475,86 @@ def test_tridents_own_functions_do_not_pay_for_the_mode():
     assert statistics.quantiles(ratios, n=4)[0] < 1.5
 
 
-@pytest.mark.parametrize("layer", (nn.ReLU(), nn.Sigmoid(), nn.LayerNorm(8), nn.Softmax(-1), nn.Linear(8, 8)), ids=str)
-def test_export_leaves_the_batch_free(layer):
+class CrossEntropy(nn.Module):
+    def forward(self, x):
+        return F.cross_entropy(x, x.argmax(1), reduction="none")
+
+
+class Distance(nn.Module):
+    def forward(self, x):
+        return F.pairwise_distance(x, x[0])
+
+
+class LearntMean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return (self.scale * x).mean(-1)
+
+
+class Attention(nn.Module):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+
+ROWS, PLANES = torch.randn(4, 8), torch.randn(4, 8, 6, 6)
+LAST = PLANES.contiguous(memory_format=torch.channels_last)
+BY_MODE = (nn.GroupNorm(2, 8), nn.BatchNorm2d(8), nn.InstanceNorm2d(8, affine=True, track_running_stats=True))
+PLACES = (
+    *(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2)),
+    *(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.PixelShuffle(2)),
+)
+OF_ROWS = (
+    *(nn.ReLU(), nn.Sigmoid(), nn.GELU(), nn.PReLU(), nn.GLU(), nn.Dropout(0.0), nn.LayerNorm(8), nn.RMSNorm(8)),
+    *(nn.BatchNorm1d(8), nn.Softmax(-1), nn.Linear(8, 8), CrossEntropy(), Distance(), LearntMean()),
+)
+EXPORTED = (
+    *((layer, x, training) for layer in BY_MODE for x in (PLANES, LAST) for training in (False, True)),
+    *((layer, x, False) for layer in PLACES for x in (PLANES, LAST)),
+    *((layer, ROWS, True) for layer in OF_ROWS),
+    *((nn.Embedding(9, 4), torch.randint(9, (4, 3)), True), (Attention(), torch.randn(4, 2, 16, 8), True)),
+    *((layer(8, 8, batch_first=True), torch.randn(4, 64, 8), True) for layer in (nn.RNN, nn.GRU)),
+)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("layer, x, training", EXPORTED, ids=lambda part: type(part).__name__)
+def test_export_leaves_the_batch_free(layer, x, training, strict):
     """Whether a kernel is faster depends on the size, and is not asked of a graph for all sizes."""
-    layer = trident.optimize(torch.nn.Sequential(layer)).eval()
+    model = trident.optimize(nn.Sequential(copy.deepcopy(layer))).train(training)
     with route.forced("auto"):
-        program = torch.export.export(layer, (torch.randn(4, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    x = torch.randn(9, 8)
-    torch.testing.assert_close(program.module()(x), layer(x))
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=strict)
+    exported, more = program.module(), torch.cat([x, x, x[:1]])
+    if x is LAST:
+        more = more.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(exported(more), model(more))
+    kept = dict(exported.named_buffers())  # strict: those that the graph reads
+    assert ("0.running_mean" in kept) is hasattr(layer, "running_mean")
+    torch.testing.assert_close({n: b for n, b in model.named_buffers() if n in kept}, kept)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_bound_of_the_batch_decides(strict):
+    """Small whatever it is: torch's. What may be large has its kernel."""
+    for most, expected in ((64, False), (None, True)):
+        batch = torch.export.Dim("batch", max=most)
+        with route.forced("auto"):
+            program = torch.export.export(
+                trident.optimize(nn.Sequential(nn.Mish())), (X,), dynamic_shapes=({0: batch},), strict=strict
+            )
+        assert ("trident.activation" in str(program.graph_module)) is expected
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_decides_by_size(dynamic):
+    for size, expected in ((64, False), (1 << 20, True)):
+        torch._dynamo.reset()
+        recorded, x = AotEagerAndRecordGraphs(), torch.randn(size)
+        if dynamic:
+            torch._dynamo.mark_dynamic(x, 0)
+        with route.forced("auto"):
+            torch.compile(trident.functional.mish, fullgraph=True, backend=recorded)(x)
+        assert ("trident.activation" in str(recorded.fw_graphs[0].graph)) is expected
+    torch._dynamo.reset()

@@ -18,6 +18,8 @@ from trident_cpu.compiler import sanitizing
 from trident_cpu.launcher import prepared
 from trident_cpu.parallel import BLOCK
 
+# of the types of most tensors, asked in the order of how many have them
+PLAIN = "(type({0}) is _Tensor and {0}.is_cpu or {0} is None or type({0}) is _Parameter and {0}.is_cpu)"
 _FIXED = """
 def fixed({tensors}):
     if not ({plain}) or _knobs.debug or _knobs.launch_enter_hook is not _enter or _enter_calls \
@@ -46,6 +48,8 @@ def call({tensors}):
 def fixed(kernel: Any, grid: tuple[int, ...], tensors: int, otherwise: Entry, **meta: Any) -> Entry:
     """`run(*tensors)`, which does what `launch(kernel, grid, *tensors, **meta)` does, for so many tensors.
 
+    All but the first may be None or Parameters.
+
     `otherwise(*tensors)` does that too, and is called where the short way does not lead: for tensors of a subclass or
     of another device, between hooks, with the sanitizer, for kernels that can fault.
     """
@@ -61,16 +65,17 @@ def fixed(kernel: Any, grid: tuple[int, ...], tensors: int, otherwise: Entry, **
         """The first launch with tensors of these dtypes."""
         entry, sizes, values = finder(bind)(grid, *given, **meta)
         if not entry.code.binary.faults:
-            key = tuple(t.dtype for t in given) if len(given) > 1 else given[0].dtype
-            calls[key] = _call(kernel, entry.code, sizes, values, tensors)
+            key = tuple(t is not None and t.dtype for t in given)
+            calls[key if len(key) > 1 else key[0]] = _call(kernel, entry.code, sizes, values, tensors)
         otherwise(*given)
 
     names = [f"_v{at}" for at in range(tensors)]
+    _, *others = names
     text = _FIXED.format(
         tensors=", ".join(names),
-        plain=" and ".join(f"type({name}) is _Tensor and {name}.is_cpu" for name in names),
-        dtypes=", ".join(f"{name}.dtype" for name in names),
-        addresses=", ".join(f"{name}.data_ptr()" for name in names),
+        plain=" and ".join(["type(_v0) is _Tensor and _v0.is_cpu", *(PLAIN.format(name) for name in others)]),
+        dtypes=", ".join(["_v0.dtype", *(f"{name} is not None and {name}.dtype" for name in others)]),
+        addresses=", ".join(["_v0.data_ptr()", *(f"0 if {name} is None else {name}.data_ptr()" for name in others)]),
         same_globals=scope["_globals_test"],
     )
     scope |= {"_calls": calls, "_first": first, "_otherwise": otherwise}

@@ -23,6 +23,17 @@ def doubled(x, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def affine(out, x, w, b, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    y = tl.load(x + at, at < n)
+    if w is not None:
+        y *= tl.load(w + at, at < n)
+    if b is not None:
+        y += tl.load(b + at, at < n)
+    tl.store(out + at, y, at < n)
+
+
+@triton.jit
 def asserting(x, most):
     tl.device_assert(tl.load(x) < most, "too much")
     tl.store(x, 0.0)
@@ -64,11 +75,24 @@ def test_one_tensor_and_arguments_that_struct_refuses():
         assert out.tolist() == [float("inf")] * 2
 
 
+def test_none_and_parameters():
+    run, long_way = fixed(affine, (1,), 4, n=5, BLOCK=8)
+    x, w, b = torch.randn(3, 5)
+    for kinds, (w_given, b_given) in enumerate([(w, b), (None, b), (w, None), (None, None)], 1):
+        for as_parameters in (False, True):
+            given = [None if t is None else torch.nn.Parameter(t) if as_parameters else t for t in (w_given, b_given)]
+            run(out := torch.empty(5), x, *given)
+            expected = (x if w_given is None else x * w) + (0 if b_given is None else b)
+            torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+            if not sanitizing():
+                assert len(long_way) == kinds
+
+
 def test_what_is_not_plain_goes_the_long_way():
     run, long_way = fixed(doubled, (1,), 1, n=4, BLOCK=4)
     x = torch.ones(4)
     run(x)
-    run(torch.nn.Parameter(x, requires_grad=False))
+    run(x.as_subclass(type("Other", (torch.Tensor,), {})))
     assert len(long_way) == 2
     assert x.tolist() == [4.0] * 4
     with pytest.raises(ValueError, match="'x' is on meta"):

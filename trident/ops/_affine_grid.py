@@ -17,11 +17,12 @@ import triton.language as tl
 from torch import Tensor
 
 from trident.lang.tile import load
-from trident.ops._grid_sample import MOST_BATCHES, warn_of_default
+from trident.ops._grid_sample import few_batches, warn_of_default
 from trident.ops._resample import WIDEST
 from trident.runtime import autocast, recompute, route, tuning, tuning_conv
 from trident.runtime.autograd import apply
 from trident.runtime.crossover_tables import FEWEST_PLACES
+from trident.runtime.exporting import surely
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -142,12 +143,12 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     :func:`torch.nn.functional.affine_grid`."""
     rank = len(size) - 2
     fits = theta.dim() == 3 and rank in (2, 3) and tuple(theta.shape[1:]) == (rank, rank + 1) and min(size) > 0
-    fits = fits and size[0] == theta.shape[0] <= MOST_BATCHES and math.prod(size[2:]) <= WIDEST
+    fits = fits and size[0] == theta.shape[0] and few_batches(theta) and math.prod(size[2:]) <= WIDEST
     fits = fits and not (align_corners and min(size[2:]) == 1)  # torch warns
     reason = "torch's product is cast under autocast" if fits and autocast.active(theta) else None
     places = size[0] * math.prod(size[2:]) if fits else 0
     if route.to_torch(
-        "affine_grid (small)" if places < FEWEST_PLACES else "affine_grid",
+        "affine_grid (small)" if surely(places < FEWEST_PLACES) else "affine_grid",
         theta,
         unless=reason if fits else route.INVALID,
     ):

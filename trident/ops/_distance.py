@@ -15,13 +15,13 @@ from trident.runtime import autocast, broadcast, route
 def _common(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Both so that the second broadcasts to the first, and whether they changed places; as they are if they have no
     common shape: torch then says so."""
-    if x1.shape == x2.shape:
+    if x1.dim() == x2.dim() and x1.shape == x2.shape:
         return x1, x2, False
     try:
         shape = torch.broadcast_shapes(x1.shape, x2.shape)
     except RuntimeError:
         return x1, x2, False
-    if x2.shape == shape:
+    if x2.dim() == len(shape) and x2.shape == shape:
         return x2, x1, True
     return x1.expand(shape), x2, False
 

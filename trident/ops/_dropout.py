@@ -105,7 +105,7 @@ def _elements(
     y = torch.empty_like(x)
     n = x.numel()
     kept = torch.empty_like(y if keep else x.new_empty(0), dtype=keep)
-    if keep and kept.is_cpu and n >= pages.FEWEST_ELEMENTS:
+    if keep and type(kept) is Tensor and kept.is_cpu and n >= pages.FEWEST_ELEMENTS:  # fakes have no memory
         pages.advise(kept)
     quarter = (n + 63) // 64 * 16  # a multiple of 16, so that all four places are aligned
     plan = tuning.flat(quarter, x.device)

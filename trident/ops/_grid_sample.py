@@ -31,6 +31,7 @@ from trident.ops._turned import turned
 from trident.runtime import autocast, recompute, route, tuning, tuning_conv
 from trident.runtime.autograd import apply
 from trident.runtime.crossover_tables import ALONE
+from trident.runtime.exporting import surely
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -267,6 +268,8 @@ def _image_gradient(
     """dy [N, C, *Q], grid [N, *Q, rank] -> [N, C, *sizes], in memory channels last if `last`."""
     N, C = dy.shape[:2]
     dx = dy.new_empty([N, *sizes, C]).movedim(-1, 1) if last else dy.new_empty([N, C, *sizes])
+    if isinstance(N, torch.SymInt):  # of a fake: the loop would bind the graph to N
+        return dx
     each = tuning_conv.images_at_once(N, C, math.prod(sizes), dy.device)
     for first in range(0, N, each):
         some = slice(first, first + each)
@@ -320,6 +323,10 @@ def _kind(x: Tensor, grid: Tensor, mode: str) -> str:
     return "grid_sample"
 
 
+def few_batches(t: Tensor) -> bool:
+    return t.is_cpu or surely(t.shape[0] <= MOST_BATCHES)
+
+
 def grid_sample(
     input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
 ) -> Tensor:
@@ -334,7 +341,7 @@ def grid_sample(
     fits = (
         fits
         and grid.numel() > 0
-        and grid.shape[0] <= MOST_BATCHES
+        and few_batches(grid)
         and max(math.prod(input.shape[2:]), math.prod(grid.shape[1:-1])) <= WIDEST
     )
     reason = None if fits and input.dtype == grid.dtype else route.INVALID

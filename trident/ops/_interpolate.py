@@ -24,6 +24,7 @@ from trident.ops import _adaptive_avg_pool
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, recompute, route
 from trident.runtime.autograd import apply
+from trident.runtime.exporting import surely
 from trident.runtime.layout import measured_as
 
 # mode -> the ranks of input that it takes, the way of an axis, torch's name with the number of axes to follow
@@ -154,7 +155,8 @@ def _plan(
     if _contradicts(way, input, *sizes):
         return "a scale factor that the sizes contradict", None
     longest = max(*input.shape[2:], *sizes[0])
-    if longest > LONGEST or max(input.numel(), math.prod([*input.shape[:2], *sizes[0]])) > WIDEST:
+    fit = surely(input.numel() <= WIDEST) and surely(math.prod([*input.shape[:2], *sizes[0]]) <= WIDEST)
+    if longest > LONGEST or not fit:
         return "2^31 elements, or an axis of 2^23", None
     factors = () if way.endswith("aligned") else tuple(sizes[1])
     return None, (None if factors else sizes[0], way, factors)

@@ -28,7 +28,7 @@ from trident.lang.moments import moments, squares
 from trident.lang.tile import col_sum, load, multiple, row_mean, row_tile
 from trident.runtime import autocast, nodes, recompute, route, tuning
 from trident.runtime.autograd import apply
-from trident.runtime.launch import launch
+from trident.runtime.launch import launch, launch_planned
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
 
@@ -187,6 +187,12 @@ def _weight_kernel(
         tl.store(db + at, col_sum(b_db), in_n)
 
 
+@tuning.heuristic
+def _forward_plan(M: int, N: int, K: int | None, eps: float, dtype: torch.dtype, device: torch.device) -> tuning.Plan:
+    plan = tuning.rows(M, N, device, tuning.registers(dtype, 2))
+    return plan._replace(meta={"M": M, "N": N, "K": K, "EPS": eps, **plan.meta})
+
+
 @op("layer_norm")
 def _forward(
     x: Tensor,
@@ -211,13 +217,13 @@ def _forward(
     rstd = x.new_empty(M, dtype=compute_dtype(x))
     w, b, residual = (None if t is None else t.contiguous() for t in (w, b, residual))
     some_mean = mean if centered else None
-    plan = tuning.rows(M, N, x.device, tuning.registers(x.dtype, 2))
+    plan = _forward_plan(M, N, K, eps, x.dtype, x.device)
     if plan.loops:
         s = x if residual is None else x + residual
-        launch(_forward_long_kernel, plan.grid, y, some_mean, rstd, s, w, b, M, N, K, EPS=eps, **plan.meta)
+        launch_planned(_forward_long_kernel, plan, y, some_mean, rstd, s, w, b)
         return y, x.new_empty(0) if residual is None else s, mean, rstd
     s = x.new_empty(0) if residual is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    launch(_forward_kernel, plan.grid, y, s, some_mean, rstd, x, residual, w, b, M, N, K, EPS=eps, **plan.meta)
+    launch_planned(_forward_kernel, plan, y, s, some_mean, rstd, x, residual, w, b)
     return y, s, mean, rstd
 
 

@@ -27,6 +27,7 @@ from trident.ops._activation import _backward as activation_backward
 from trident.ops._slices import add_slices, new_slices
 from trident.runtime import autocast, recompute, route, tuning_products
 from trident.runtime.autograd import apply
+from trident.runtime.exporting import surely
 from trident.runtime.launch import launch
 from trident.runtime.op import op
 
@@ -200,9 +201,10 @@ def _way(x: Tensor, N: int) -> tuple[str, int]:
     K = x.shape[-1]
     # a graph for all sizes may not be asked for its own
     rows = x.numel() // max(1, K) if type(work) is int else FEW_ROWS + 1
-    if x.dtype == torch.bfloat16 and rows <= FEW_ROWS:
-        return ONE if rows == 1 else FEW_HALVES, work
-    return " (halves)" if x.dtype.itemsize == 2 else FEW if rows <= FEW_ROWS else "", work
+    few = surely(rows <= FEW_ROWS)
+    if x.dtype == torch.bfloat16 and few:
+        return ONE if surely(rows == 1) else FEW_HALVES, work
+    return " (halves)" if x.dtype.itemsize == 2 else FEW if few else "", work
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:

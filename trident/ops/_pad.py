@@ -18,6 +18,7 @@ from torch import Tensor
 from trident.ops._resample import WIDEST, resample
 from trident.runtime import autocast, recompute, route
 from trident.runtime.autograd import apply
+from trident.runtime.exporting import surely
 
 # what torch, `autocast` and `tuning` call each mode; the number of padded axes follows
 NAMES = {
@@ -71,7 +72,7 @@ def _reason(x: Tensor, pad: Any, mode: str, value: Any) -> str | None:
     sides = list(zip(x.shape, left, right, strict=True))
     if any(n + a + b <= 0 for n, a, b in sides):
         return route.INVALID
-    if math.prod([n + max(a, 0) + max(b, 0) for n, a, b in sides]) > WIDEST:
+    if not surely(math.prod([n + max(a, 0) + max(b, 0) for n, a, b in sides]) <= WIDEST):
         return "2^31 elements"
     if mode == "constant":
         return _constant_reason(x, pad, value)

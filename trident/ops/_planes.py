@@ -36,7 +36,7 @@ from trident.ops import _plane_rows, _plane_samples
 from trident.ops._activation import ACTIVATIONS
 from trident.ops._plane_rows import affine, dz_of, parameters, rstd_of
 from trident.runtime import tuning, tuning_planes
-from trident.runtime.launch import launch
+from trident.runtime.launch import launch, launch_planned
 from trident.runtime.layout import memory_format
 from trident.runtime.op import op
 from trident.runtime.precision import compute_dtype
@@ -245,24 +245,33 @@ def forward(
     y = torch.empty_like(x, dtype=dtype, memory_format=v.form)
     R, found = 0 if mean is not None else v.R, compute_dtype(x)
     found_mean, found_var = x.new_empty(R, dtype=found), x.new_empty(R, dtype=found)
-    constants = {"EPS": eps, "F": None if activation is None else ACTIVATIONS[activation].f}
-    if mean is None:
-        if v.last and v.K is not None and not (plan := v.samples()).loops:
-            out = y, found_mean, found_var, found_mean.new_empty(2, v.P * v.fold)
-            of_x = x, w, b, residual, v.S // v.fold, v.C, v.K
-            launch(_plane_samples.forward_kernel, plan.grid, *out, *of_x, CACHE=v.cache, **constants, **plan.meta)
-            return y, found_mean, found_var
-        if not v.last and not (plan := v.rows(tuning.registers(x.dtype, 2 + (residual is not None)))).loops:
-            args = y, found_mean, found_var, x, w, b, residual, v.R, v.J, v.S, v.C, *v.steps
-            kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
-            launch(kernel, plan.grid, *args, **constants, **plan.meta)
-            return y, found_mean, found_var
+    asked = mean is not None, residual is not None, x.dtype, eps, activation
+    kernel, plan = v.planned.get(asked) or v.planned.setdefault(asked, _forward_plan(v, *asked))
+    if mean is None and kernel is _apply_kernel:
         _take_moments(found_mean, found_var, x, v)
-        mean, var = found_mean, found_var
-    plan = tuning_planes.plane_tiles(*v.lines, v.device, tuning.registers(x.dtype, 1 + (residual is not None)))
-    rest, hints = (*v.sizes, v.K, v.lines[2]), {"FOLD": v.fold, "CACHE": v.cache}
-    launch(_apply_kernel, plan.grid, y, mean, var, x, w, b, residual, *rest, **hints, **constants, **plan.meta)
+    out = (found_mean, found_var) if mean is None else (mean, var)
+    table = (found_mean.new_empty(2, v.P * v.fold),) if kernel is _plane_samples.forward_kernel else ()
+    launch_planned(kernel, plan, y, *out, *table, x, w, b, residual)
     return y, found_mean, found_var
+
+
+def _forward_plan(
+    v: tuning_planes.Planes, given: bool, residual: bool, dtype: torch.dtype, eps: float, activation: str | None
+) -> tuple[Any, tuning.Plan]:
+    """The kernel that writes y and how it is launched: all of its arguments but the tensors."""
+    constants = {"EPS": eps, "F": None if activation is None else ACTIVATIONS[activation].f}
+    if not given and v.last and v.K is not None and not (plan := v.samples()).loops:
+        sizes = {"S": v.S // v.fold, "C": v.C, "K": v.K, "CACHE": v.cache}
+        return _plane_samples.forward_kernel, tuning.Plan(plan.grid, {**sizes, **constants, **plan.meta}, ready={})
+    if not given and not v.last and not (plan := v.rows(tuning.registers(dtype, 2 + residual))).loops:
+        kernel = _plane_rows.walk_forward_kernel if "ROWS" in plan.meta else _plane_rows.keep_forward_kernel
+        steps = {"row_step": v.steps[0], "plane_step": v.steps[1]}
+        sizes = {"R": v.R, "J": v.J, "S": v.S, "C": v.C, **steps}
+        return kernel, tuning.Plan(plan.grid, {**sizes, **constants, **plan.meta}, ready={})
+    plan = tuning_planes.plane_tiles(*v.lines, v.device, tuning.registers(dtype, 1 + residual))
+    P, S, C = v.sizes
+    sizes = {"P": P, "S": S, "C": C, "K": v.K, "inner": v.lines[2], "FOLD": v.fold, "CACHE": v.cache}
+    return _apply_kernel, tuning.Plan(plan.grid, {**sizes, **constants, **plan.meta}, ready={})
 
 
 def _take_moments(mean: Tensor, var: Tensor, x: Tensor, v: tuning_planes.Planes) -> None:

@@ -247,7 +247,7 @@ def _strides(name: str, x: Tensor, t: Tensor, third: Tensor | None) -> tuple[int
     """How the result lies in memory, without gaps."""
     model = (x, t, third)[LOSSES[name].lies_as]
     assert model is not None
-    return dense_strides(model if model.shape == x.shape else model.expand(x.shape))
+    return dense_strides(model if model.dim() == x.dim() and model.shape == x.shape else model.expand(x.shape))
 
 
 @op("pointwise_loss")

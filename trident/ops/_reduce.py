@@ -225,7 +225,7 @@ def _beside(x: Tensor, x2: Tensor | None, line: tuple[int, int]) -> tuple[Tensor
     """x2 as it is read beside x, in lines of N elements that lie `inner` apart: for elements, lines or places in lines
     (runtime/broadcast.py), and the number of lines after which it repeats itself."""
     N, inner = line
-    if x2 is None or (x2.shape == x.shape and x2.stride() == x.stride()):
+    if x2 is None or (x2.dim() == x.dim() and x2.shape == x.shape and x2.stride() == x.stride()):
         return x2, "each", None
     if inner != 1:
         return lying(x2.expand(x.shape), x.stride()), "each", None
@@ -308,10 +308,12 @@ def _of_end(ctx: Any, dy: Tensor, dim: int, keepdim: bool) -> Tensor:
 
 def of_sum(dy: Tensor, shape: torch.Size, dims: Dims, keepdim: bool, mean: bool, dtype: torch.dtype) -> Tensor:
     """As torch a view, of which no element is written."""
+    axes = [a for a in sorted(dims) if a < len(shape)]  # a scalar has dim 0, too
     if mean:
-        dy = dy / math.prod([shape[a] for a in dims if a < len(shape)])  # a scalar has dim 0, too
+        dy = dy / math.prod([shape[a] for a in axes])
     if not keepdim:
-        dy = dy.reshape([1 if a in dims else n for a, n in enumerate(shape)])
+        for a in axes:  # not one reshape: a strict export takes no list of open sizes here
+            dy = dy.unsqueeze(a)
     return dy.expand(shape).to(dtype)
 
 

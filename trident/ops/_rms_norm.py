@@ -21,6 +21,7 @@ from torch import Tensor
 from trident.ops._layer_norm import How, RowNorm, apart, fits, learns
 from trident.runtime import autocast, route
 from trident.runtime.autograd import apply
+from trident.runtime.exporting import surely
 from trident.runtime.layout import memory_format
 from trident.runtime.precision import compute_dtype
 
@@ -58,9 +59,9 @@ def rms_norm(
     if residual is not None:
         reason = reason or ("a residual that is not alike and contiguous" if apart(input, residual) else None)
     name = "rms_norm" if residual is None else "rms_norm (residual)"
-    if reason is None and input.numel() <= math.prod(shape):
+    if reason is None and surely(input.numel() <= math.prod(shape)):
         name = "rms_norm (one row)"
-    elif reason is None and input.numel() < FEW_ROWS * math.prod(shape) and learns(input, weight, bias):
+    elif reason is None and surely(input.numel() < FEW_ROWS * math.prod(shape)) and learns(input, weight, bias):
         name = "rms_norm (few rows)"
     if not route.to_torch(name, input, weight, bias, residual, unless=reason):
         exact = torch.finfo(compute_dtype(input)).eps if eps is None else eps

@@ -316,7 +316,8 @@ def _run(name: str, *args: Any) -> tuple[Tensor, Tensor]:
 
 def _way(name: str, x: Tensor, hx: Tensor, params: Sequence[Tensor], sizes: list[int]) -> str:
     """What `crossover` knows the call by, which asks for the number of steps."""
-    in_steps = bool(sizes) and _whole(sizes, hx.shape[2], x) is None
+    whole = bool(sizes) and min(sizes) == max(sizes) and tuning_rnn.in_one_kernel(hx.shape[2], x.dtype, x.device)
+    in_steps = bool(sizes) and not whole
     alone = not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, hx, *params)))
     return f"{name}{' (in steps)' if in_steps else ''}{' (forward alone)' if alone else ''}"
 

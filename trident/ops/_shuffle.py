@@ -20,6 +20,7 @@ from trident.lang.tile import multiple
 from trident.ops._resample import WIDEST
 from trident.runtime import recompute, route, tuning
 from trident.runtime.autograd import apply
+from trident.runtime.exporting import surely
 from trident.runtime.launch import launch_planned
 from trident.runtime.layout import measured_as, memory_format
 from trident.runtime.op import op
@@ -152,7 +153,7 @@ def _reason(kind: str, x: Tensor, r: Any) -> str | None:
     """Why torch must do it, or None."""
     if not isinstance(r, int) or isinstance(r, bool) or r <= 0 or x.dim() < 3:
         return route.INVALID
-    if x.numel() > WIDEST:
+    if not surely(x.numel() <= WIDEST):
         return "2^31 elements"
     if x.dim() == 5 and memory_format(x) != torch.contiguous_format:
         return "no kernel for channels_last_3d"

@@ -32,7 +32,7 @@ class Elements(NamedTuple):
 
 def fits(shape: Sequence[int], to: Sequence[int]) -> bool:
     """Does a tensor of this shape broadcast to that one?"""
-    if shape == to:
+    if len(shape) == len(to) and shape == to:  # len: else Python would compare the sizes of different axes first
         return True
     return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
 

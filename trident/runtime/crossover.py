@@ -24,6 +24,7 @@ from trident.runtime.crossover_tables import (
     NEVER,
     PAGED,
 )
+from trident.runtime.exporting import surely
 from trident.runtime.op import constant
 
 # (executor, operator) -> the size below which torch's operator was measured faster
@@ -118,13 +119,14 @@ def forget() -> None:
 
 
 def faster_in_torch(name: str, executor: str, numel: int) -> str | None:
-    """The measured reason to prefer torch's operator for an input of `numel` elements, or None."""
+    """The measured reason to prefer torch's operator for an input of `numel` elements, or None. A size that an export
+    leaves open is large."""
     settle()
     asked = executor, name
     if reason := HAND_TUNED.get(asked):
         return reason
     least = FEWEST_ELEMENTS.get(asked)
-    if least is not None and numel < least:
+    if least is not None and surely(numel < least):
         return f"faster in torch below {least} elements{HERE if name in _tuned_here else ''}"
     return None
 

@@ -106,9 +106,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
         raise RuntimeError(f"{kernel.__name__}: no executor for {device}; install llvmlite for CPU tensors")
 
 
-def launch_planned(kernel: Any, plan: Any, *tensors: Tensor) -> None:
+def launch_planned(kernel: Any, plan: Any, *tensors: Tensor | None) -> None:
     """`launch(kernel, plan.grid, *tensors, **plan.meta)` for a plan of `tuning`, which keeps what a CPU's launch of it
-    needs besides the tensors: 1 us where `launch` takes 5 for a kernel of twenty arguments."""
+    needs besides the tensors: 1 us where `launch` takes 5 for a kernel of twenty arguments. The first is a tensor."""
     first = tensors[0]
     if type(first) is not Tensor:  # fakes have no memory
         return launch(kernel, plan.grid, *tensors, **plan.meta)
@@ -123,5 +123,5 @@ def launch_planned(kernel: Any, plan: Any, *tensors: Tensor) -> None:
     run(*tensors)
 
 
-def _launch_with(kernel: Any, plan: Any, *tensors: Tensor) -> None:
+def _launch_with(kernel: Any, plan: Any, *tensors: Tensor | None) -> None:
     launch(kernel, plan.grid, *tensors, **plan.meta)

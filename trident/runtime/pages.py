@@ -14,6 +14,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from trident.runtime.exporting import surely
+from trident.runtime.op import constant
+
 FEWEST_ELEMENTS = 1 << 20  # of a tensor, below which a page of 2 MB is not worth a call (1 us)
 LARGE = 1 << 25  # bytes of a tensor, from which on malloc maps new memory for each: faults then are most of a fast call
 PAGE = 1 << 21  # bytes; where pages are larger, as on some ARM systems, the kernel does what it can
@@ -34,9 +37,14 @@ def _madvise() -> Callable[[int, int, int], int] | None:
     return call
 
 
+@constant  # the setting is a file
+def _given() -> bool:
+    return _madvise() is not None
+
+
 def large(t: Tensor) -> bool:
-    """Does a result like `t` cost so many faults that its pages matter, and can they be had?"""
-    return t.numel() * t.itemsize >= LARGE and _madvise() is not None
+    """May a result like `t` cost so many faults that its pages matter, and can they be had?"""
+    return not surely(t.numel() * t.itemsize < LARGE) and _given()
 
 
 def advise(t: Tensor) -> None:

@@ -119,12 +119,10 @@ def _fast(name: str, x: Tensor | None, work: int | None = None) -> str | None:
         return None
     how = executor(device_type(x))
     numel = x.numel() if work is None else work
-    unbounded = type(numel) is not int and torch.compiler.is_exporting()
     if not how:
         return None
-    # one graph for all sizes: asking how large this one is would bound them
-    reason = crossover.faster_in_torch(name, how, sys.maxsize if unbounded else numel)
-    if reason and how == "native" and name in crossover.PAGED and (unbounded or pages.large(x)):
+    reason = crossover.faster_in_torch(name, how, numel)
+    if reason and how == "native" and name in crossover.PAGED and pages.large(x):
         return None
     return reason
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from trident.runtime import tuning, tuning_products
+from trident.runtime.exporting import left_open
 from trident.runtime.tuning import Plan, cdiv, heuristic, power_of_2
 
 
@@ -114,7 +115,7 @@ LEAST_CAUSAL = 64  # elements of a head, from which on causal calls gain more th
 def attention_kind(L: int, S: int, E: int, V: int, fused: bool, causal: bool = False) -> str:
     """The name under which `faster_in_torch` knows such a call. fused: torch has a fused kernel for it."""
     name = "scaled_dot_product_attention (fused in torch)" if fused else "scaled_dot_product_attention"
-    if any(isinstance(n, torch.SymInt) for n in (L, S, E, V)):
+    if any(isinstance(n, torch.SymInt) for n in (L, S, E, V)) or left_open(L, S, E, V):
         return name
     # what is computed over what is needed, on a CPU; torch's formula of many operators is slow enough to allow more
     rows, columns = (cdiv(n, block) * block for n in (L, S) for block in (min(128, max(16, power_of_2(n))),))

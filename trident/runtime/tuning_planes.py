@@ -1,8 +1,9 @@
 """Launch shapes of normalisation over planes: statistics of [N, C, *L] by channels, groups or samples."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -118,6 +119,8 @@ class Planes:
     device: torch.device
     cache: str  # how a result as large is stored
     fold: int = 1  # so many rows of channels are seen as one: a plane then is as many lines
+    # launches that ops/_planes.py has planned: here, so that symbols of a traced graph do not outlive it
+    planned: dict[tuple[Any, ...], tuple[Any, Plan]] = field(default_factory=dict)
 
     @cached_property
     def lines(self) -> tuple[int, int, int]:

@@ -18,15 +18,21 @@ def step(M: int, H: int, dtype: torch.dtype, device: torch.device) -> Plan:
     return Plan((cdiv(M, block_m), cdiv(H, block_n)), meta)
 
 
-@heuristic
-def layer(B: int, H: int, dtype: torch.dtype, device: torch.device) -> Plan:
-    """All steps of a layer in one kernel: BLOCK_B of B rows of the batch a program; `loops` where a product and a
-    kernel for each step are faster: many weights, or a tile of a power of two that is half empty."""
+def in_one_kernel(H: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Is a layer faster so than with a product and a kernel for each step: of few weights, in a tile of a power of two
+    that is not half empty?"""
     block_h = power_of_2(H)
     # CPU, torch's time over the kernel's, 64 steps of 32 rows (docs/measured.md): float32 of 512 1.4, of 64 2.3;
     # bfloat16, which MKL multiplies at twice the rate and the kernel does not, of 256 1.3, of 512 0.8
     most = 512 if dtype.itemsize > 2 else 256
-    if device.type == "cuda" or most < H or (block_h > 64 and block_h**2 > 2 * H**2):
+    return device.type != "cuda" and most >= H and (block_h <= 64 or block_h**2 <= 2 * H**2)
+
+
+@heuristic
+def layer(B: int, H: int, dtype: torch.dtype, device: torch.device) -> Plan:
+    """All steps of a layer in one kernel, BLOCK_B of B rows of the batch a program; `loops` where not in one."""
+    block_h = power_of_2(H)
+    if not in_one_kernel(H, dtype, device):
         return Plan((1,), {}, loops=True)
     # twice as many rows as the product's kernel keeps in registers, for whom weights are read once
     block_b = min(power_of_2(B), 16)
