@@ -126,6 +126,7 @@ class TestMoreElementsThan32Bits:
         assert torch.equal(found, getattr(T, name)(self.row[:1], -1).expand(M))
 
     def test_reductions_of_everything(self):
-        assert T.argmax(self.column) == (M - 1) * N > PAST
+        first = int(self.column[:, 0].argmax()) * N  # float16 rounds the last six rows to 3
+        assert T.argmax(self.column) == first > PAST
         assert T.amax(self.column) == 3
         assert T.mean(self.column).abs() < 1e-3
