@@ -15,6 +15,7 @@ _NOT_TUNED = "tiles are not tuned for AMD, where attention goes to torch (runtim
 
 # (case or its name before the dot, kernel, target)
 SPILLS: dict[tuple[str, str, str], Spills] = {
+    ("conv2d.depthwise", "depthwise_weight_kernel", "sm_80"): Spills(4, _PARKED),
     ("conv2d.depthwise_stride", "depthwise_weight_kernel", "sm_80"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "sm_100"): Spills(2, _PARKED),
     ("scaled_dot_product_attention", "forward_kernel", "gfx942"): Spills(40, _NOT_TUNED),
