@@ -166,19 +166,18 @@ class Together:
             work()
             return
         empty = b.value(f"icmp sle i64 {self.fold('smax', highs)}, 0")
+
+        def watched() -> None:
+            changes = [reduction.watch_memory() for reduction in nest.reductions]
+            work()
+            changed = "false"
+            for slot in changes:
+                changed = b.value(f"or i1 {changed}, {b.value(f'load i1, ptr {slot}')}")
+            unchanged = b.value(f"xor i1 {changed}, true")
+            b.emit(f"store i1 {b.value(f'and i1 {empty}, {unchanged}')}, ptr {self.settled}")
+
         settled = b.value(f"load i1, ptr {self.settled}")
-        working, done = b.new_label("working"), b.new_label("done")
-        b.branch(b.value(f"and i1 {empty}, {settled}"), done, working)
-        b.label(working)
-        changes = [reduction.watch_memory() for reduction in nest.reductions]
-        work()
-        changed = "false"
-        for slot in changes:
-            changed = b.value(f"or i1 {changed}, {b.value(f'load i1, ptr {slot}')}")
-        unchanged = b.value(f"xor i1 {changed}, true")
-        b.emit(f"store i1 {b.value(f'and i1 {empty}, {unchanged}')}, ptr {self.settled}")
-        b.jump(done)
-        b.label(done)
+        b.when(b.value(f"xor i1 {b.value(f'and i1 {empty}, {settled}')}, true"), watched)
 
     def fold(self, intrinsic: str, parts: list[str]) -> str:
         return functools.reduce(lambda a, c: self.b.call(intrinsic, "i64", ("i64", a), ("i64", c)), parts)
@@ -206,7 +205,7 @@ class Together:
         for reduction in nest.reductions:
             reduction.turn(k)
         padding = Padding(nest, known, nest.vector_dim)
-        if known and not self.over and padding.repeats():
+        if known and padding.repeats():
             padding.run(start, extent, high)
         else:
             nest.vectors(start, extent, frozenset())
